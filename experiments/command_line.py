@@ -1,0 +1,59 @@
+"""What the scripts share: a --config that lies beside the script, and a user's mistake told in one sentence."""
+
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from absl import app, flags, logging
+
+from vgg_jax.errors import InputError
+
+HERE = Path(__file__).resolve().parent
+
+Main = Callable[[Sequence[str]], None]
+
+
+def run(main: Main) -> None:
+    """``app.run(main)``, where a flag that does not fit or an InputError ends in one sentence and exit status 1."""
+    logging.set_verbosity(logging.INFO)
+    app.run(_with_errors_told(main), argv=_with_config_found(sys.argv), flags_parser=_parse_flags)
+
+
+def _with_errors_told(main: Main) -> Main:
+    def wrapped(argv: Sequence[str]) -> None:
+        if len(argv) > 1:
+            sys.exit(f"error: unexpected argument {argv[1]!r}: options begin with --")
+        try:
+            main(argv)
+        except InputError as error:
+            sys.exit(f"error: {error}")
+
+    return wrapped
+
+
+def _parse_flags(argv: list[str]) -> list[str]:
+    try:
+        return flags.FLAGS(argv)
+    except (flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError) as error:
+        # ml_collections reports unknown fields and wrong types in all of these
+        sys.exit(f"error: {' '.join(str(error).split())}")
+
+
+def _with_config_found(argv: Sequence[str]) -> list[str]:
+    """--config=configs/x.py means a file in the current directory, else one beside the script."""
+    found = list(argv)
+    for i, argument in enumerate(found):
+        name, separator, path = argument.partition("=")
+        if name in ("--config", "-config") and separator:
+            found[i] = f"--config={_config_path(path)}"
+        elif name in ("--config", "-config") and i + 1 < len(found):
+            found[i + 1] = _config_path(found[i + 1])
+    return found
+
+
+def _config_path(path: str) -> str:
+    beside = HERE / path
+    if Path(path).exists() or beside.exists():
+        return path if Path(path).exists() else str(beside)
+    known = ", ".join(sorted(f"configs/{p.name}" for p in (HERE / "configs").glob("*.py") if p.stem not in ("base", "__init__")))
+    sys.exit(f"error: --config={path} does not exist, neither here nor beside the script: choose one of {known}, or your own")

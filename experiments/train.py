@@ -1,0 +1,29 @@
+"""Train a VGG through its chain of stages and evaluate each densely.
+
+python experiments/train.py --config=configs/quickstart.py [--workdir=DIR] [--config.any.field=value]
+"""
+
+from pathlib import Path
+
+from absl import flags
+from command_line import run
+from ml_collections import config_flags
+
+CONFIG = config_flags.DEFINE_config_file("config", None, "The experiment, as configs/quickstart.py.", lock_config=True)
+WORKDIR = flags.DEFINE_string("workdir", None, "Where checkpoints and results go; runs/<config name> if not given.")
+flags.mark_flag_as_required("config")
+
+
+def main(_: object) -> None:
+    """Run the chain and print its table of results."""
+    from vgg_jax.report import results_table
+    from vgg_jax.training.chain import run_chain
+
+    name = Path(config_flags.get_config_filename(flags.FLAGS["config"])).stem
+    workdir = Path(WORKDIR.value or Path("runs") / name)
+    rows = run_chain(CONFIG.value, workdir)
+    print(f"\n{results_table(rows)}\n\nresults.json and learning_curve.png are in {workdir}")
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,29 @@
+"""A strict test environment: eight CPU devices, rank promotion raises; warnings are errors (setup.cfg)."""
+
+import os
+import sys
+from pathlib import Path
+
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
+
+import jax
+import pytest
+from absl import flags
+
+jax.config.update("jax_num_cpu_devices", 8)
+jax.config.update("jax_numpy_rank_promotion", "raise")
+flags.FLAGS.mark_as_parsed()  # grain's workers read a flag
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+EXPERIMENTS = REPOSITORY / "experiments"
+sys.path.insert(0, str(EXPERIMENTS))  # as `python experiments/x.py` does
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """The folder of real photographs; tests that need it skip where it is absent."""
+    folder = Path(os.environ.get("VGG_JAX_DATA", REPOSITORY.parent / "shared" / "data"))
+    if not folder.is_dir():
+        pytest.skip(f"no real photographs: {folder} is absent (VGG_JAX_DATA names another folder)")
+    return folder

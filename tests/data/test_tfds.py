@@ -1,0 +1,148 @@
+"""Prepared TFDS data sets: read undecoded, without tensorflow, and the same by either reader."""
+
+import pickle
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+import tensorflow_datasets as tfds
+
+from vgg_jax import InputError
+from vgg_jax.data.array_record import array_record_source
+from vgg_jax.data.sources import Record, open_source
+from vgg_jax.data.tfds import tfds_source
+
+CLASSES = ["zebra", "ant"]  # not sorted: the order is the one of the builder
+SIZES = {"train": 6, "validation": 3, "test": 2}
+
+with tfds.core.registered.skip_registration():
+
+    class Tiny(tfds.core.GeneratorBasedBuilder):
+        """Pictures that are no pictures: nothing may decode them."""
+
+        VERSION = tfds.core.Version("1.2.3")
+        url_infos = None
+        splits = ("train", "validation", "test")
+        label_feature = tfds.features.ClassLabel(names=CLASSES)
+
+        def _info(self):
+            features = {"image": tfds.features.Image(encoding_format="jpeg"), "label": self.label_feature}
+            return self.dataset_info_from_configs(features=tfds.features.FeaturesDict(features))
+
+        def _split_generators(self, dl_manager):
+            return {split: self._generate_examples(split) for split in self.splits}
+
+        def _generate_examples(self, split):
+            for i in range(SIZES[split]):
+                label = i % 2 if isinstance(self.label_feature, tfds.features.ClassLabel) else str(i)
+                yield i, {"image": f"{split} {i}".encode(), "label": label}
+
+    class TinyWithoutValidation(Tiny):
+        splits = ("train", "test")
+
+    class TinyText(Tiny):
+        label_feature = tfds.features.Text()
+
+
+def prepare(builder_class, directory, file_format="array_record"):
+    builder = builder_class(data_dir=str(directory), file_format=file_format)
+    builder.download_and_prepare()
+    return builder.data_path
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory):
+    return prepare(Tiny, tmp_path_factory.mktemp("tfds"))
+
+
+def contents(source):
+    return sorted((record.image, record.label) for record in source)
+
+
+def expected(split):
+    return sorted((f"{split} {i}".encode(), i % 2) for i in range(SIZES[split]))
+
+
+@pytest.mark.parametrize(("split", "stored"), [("train", "train"), ("val", "validation"), ("test", "test")])
+def test_bytes_labels_and_class_names(prepared, split, stored):
+    source = open_source("tfds", str(prepared), split)
+    assert contents(source) == expected(stored)
+    assert source.class_names == ("zebra", "ant")
+    assert source[1].name == f"{prepared} {stored}[1]"
+    with pytest.raises(IndexError):
+        source[len(source)]
+
+
+def test_both_readers_see_the_same(prepared):
+    by_tfds, by_us = tfds_source(prepared, "train"), array_record_source(prepared, "train")
+    assert [record[:2] for record in by_tfds] == [record[:2] for record in by_us]
+    assert by_tfds.class_names == by_us.class_names
+
+
+def test_pickles_and_is_read_by_many_threads(prepared):
+    source = tfds_source(prepared, "train")
+    copy = pickle.loads(pickle.dumps(source))
+    with ThreadPoolExecutor(8) as pool:
+        assert list(pool.map(copy.__getitem__, list(range(6)) * 50)) == list(source) * 50
+
+
+def test_by_name_from_the_data_directory(prepared, monkeypatch):
+    monkeypatch.setattr("tensorflow_datasets.core.constants.DATA_DIR", str(prepared.parent.parent))
+    assert contents(tfds_source("tiny:1.2.3", "train")) == expected("train")
+
+
+def test_val_is_test_where_there_is_no_validation(tmp_path):
+    path = prepare(TinyWithoutValidation, tmp_path)
+    assert contents(tfds_source(path, "val")) == expected("test")
+
+
+def test_a_format_without_random_access(tmp_path):
+    path = prepare(Tiny, tmp_path)
+    info = path / "dataset_info.json"
+    info.write_text(info.read_text().replace('"array_record"', '"tfrecord"'))
+    with pytest.raises(InputError, match=r"stored as tfrecord.*file_format='array_record'"):
+        tfds_source(path, "train")
+
+
+def test_missing_split(tmp_path):
+    path = prepare(TinyWithoutValidation, tmp_path)
+    info = path / "dataset_info.json"
+    info.write_text(info.read_text().replace('"name": "test"', '"name": "extra"'))
+    with pytest.raises(InputError, match=r"no split 'val' \(splits found: extra, train\)"):
+        tfds_source(path, "val")
+
+
+def test_missing_shard(tmp_path):
+    path = prepare(Tiny, tmp_path)
+    next(path.glob("tiny-test.*")).unlink()
+    with pytest.raises(InputError, match=r"lacks 1 shards of split 'test' \(first tiny-test\.array_record-00000-of-00001"):
+        tfds_source(path, "test")
+
+
+def test_other_features(tmp_path):
+    with pytest.raises(InputError, match="expected an Image 'image' and a ClassLabel 'label'"):
+        tfds_source(prepare(TinyText, tmp_path), "train")
+
+
+@pytest.mark.parametrize("path", ["no_such_set", "no/such/path"])
+def test_nothing_there(path):
+    with pytest.raises(InputError, match=f"'{path}' is neither"):
+        tfds_source(path, "train")
+
+
+def test_an_unprepared_directory(tmp_path):
+    with pytest.raises(InputError, match="is neither the directory of a prepared TFDS version"):
+        tfds_source(tmp_path, "train")
+
+
+def test_tensorflow_is_not_needed(prepared):
+    code = f"""
+import sys
+sys.modules["tensorflow"] = None  # importing it fails
+from vgg_jax.data.sources import open_source
+print(len(open_source("tfds", {str(prepared)!r}, "train")[0].image))
+print(len(open_source("array_record", {str(prepared)!r}, "train")[0].image))
+"""
+    output = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
+    assert output.split() == ["7", "7"]

@@ -1,0 +1,183 @@
+"""decode_rgb against known pixels, for every kind of file that data sets hold."""
+
+import io
+import struct
+import subprocess
+import sys
+import zlib
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from vgg_jax.errors import InputError
+from vgg_jax.images.decode import MAX_PIXELS, decode_rgb, image_size
+
+RNG = np.random.default_rng(0)
+PIXELS = RNG.integers(0, 256, (5, 7, 3), dtype=np.uint8)
+# What the viewer of a file with this EXIF orientation sees, written with numpy.
+UPRIGHT = {
+    1: lambda a: a,
+    2: lambda a: a[:, ::-1],
+    3: lambda a: np.rot90(a, 2),
+    4: lambda a: a[::-1],
+    5: lambda a: a.swapaxes(0, 1),
+    6: lambda a: np.rot90(a, -1),
+    7: lambda a: np.rot90(a, 2).swapaxes(0, 1),
+    8: lambda a: np.rot90(a, 1),
+}
+
+
+def encode(image, format="PNG", **options):
+    buffer = io.BytesIO()
+    (Image.fromarray(image) if isinstance(image, np.ndarray) else image).save(buffer, format, **options)
+    return buffer.getvalue()
+
+
+def png_header(width, height):
+    ihdr = b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + ihdr + struct.pack(">I", zlib.crc32(ihdr)) + b"\0\0\0\0IDAT"
+
+
+def decoded(data):
+    pixels = decode_rgb(data)
+    assert pixels.dtype == np.uint8 and pixels.ndim == 3 and pixels.shape[2] == 3
+    assert image_size(data) == pixels.shape[:2]
+    return pixels
+
+
+@pytest.mark.parametrize("format", ["PNG", "BMP", "TIFF", "WEBP"])
+def test_rgb_comes_back_exactly(format):
+    np.testing.assert_array_equal(decoded(encode(PIXELS, format, **({"lossless": True} if format == "WEBP" else {}))), PIXELS)
+
+
+def test_jpeg_of_one_colour_and_a_png_by_the_name_of_jpg():
+    flat = np.full((16, 24, 3), (200, 100, 50), np.uint8)
+    assert np.abs(decoded(encode(flat, "JPEG", quality=100)).astype(int) - flat).max() <= 2
+    np.testing.assert_array_equal(decode_rgb(encode(PIXELS), "n0001.jpg"), PIXELS)
+
+
+@pytest.mark.parametrize("format", ["JPEG", "PNG"])
+def test_gray_is_repeated(format):
+    gray = np.full((8, 9), 77, np.uint8)
+    np.testing.assert_array_equal(decoded(encode(gray, format)), np.full((8, 9, 3), 77))
+
+
+def test_one_bit_and_gray_with_alpha():
+    bits = Image.fromarray(np.array([[0, 255], [255, 0]], np.uint8)).convert("1")
+    np.testing.assert_array_equal(decoded(encode(bits))[..., 0], [[0, 255], [255, 0]])
+    gray_alpha = Image.merge("LA", [Image.new("L", (3, 2), 40), Image.new("L", (3, 2), 0)])
+    np.testing.assert_array_equal(decoded(encode(gray_alpha)), np.full((2, 3, 3), 40))
+
+
+@pytest.mark.parametrize("format", ["JPEG", "TIFF"])  # PIL writes JPEG inverted with Adobe's marker, TIFF as it is
+def test_cmyk(format):
+    cyan, magenta, yellow, black = ink = (51, 102, 204, 25)
+    data = encode(Image.new("CMYK", (16, 16), ink), format, **({"quality": 100} if format == "JPEG" else {}))
+    assert (b"Adobe" in data) == (format == "JPEG")
+    expected = [(255 - c) * (255 - black) / 255 for c in (cyan, magenta, yellow)]
+    assert np.abs(decoded(data) - np.array(expected)).max() <= 2
+
+
+@pytest.mark.parametrize("transparency", [1, bytes([0, 128, 255])])
+@pytest.mark.parametrize("format", ["PNG", "GIF"])
+def test_palette_with_transparency_keeps_the_colours(format, transparency):
+    palette = np.array([[250, 10, 20], [30, 240, 50], [5, 60, 230]], np.uint8)
+    indices = np.array([[0, 1, 2, 0], [2, 1, 0, 1]], np.uint8)
+    image = Image.fromarray(indices)
+    image.putpalette(palette.tobytes())
+    if format == "GIF" and transparency != 1:
+        pytest.skip("GIF knows one transparent colour only")
+    data = encode(image, format, transparency=transparency)
+    np.testing.assert_array_equal(decoded(data), palette[indices])
+
+
+def test_alpha_is_dropped():
+    rgba = np.concatenate([PIXELS, RNG.integers(0, 256, (5, 7, 1), dtype=np.uint8)], axis=2)
+    np.testing.assert_array_equal(decoded(encode(rgba)), PIXELS)
+
+
+@pytest.mark.parametrize("format", ["PNG", "TIFF"])
+def test_sixteen_bit_gray_keeps_the_upper_eight(format):
+    data = encode(np.array([[0xABCD, 0x00FF], [0xFFFF, 0x0100]], np.uint16), format)
+    np.testing.assert_array_equal(decoded(data)[..., 1], [[0xAB, 0x00], [0xFF, 0x01]])
+
+
+@pytest.mark.parametrize("orientation", UPRIGHT)
+@pytest.mark.parametrize("format", ["PNG", "TIFF", "JPEG"])
+def test_exif_orientation(format, orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    pixels = decode_rgb(encode(PIXELS, "JPEG")) if format == "JPEG" else PIXELS
+    np.testing.assert_array_equal(decoded(encode(PIXELS, format, exif=exif)), UPRIGHT[orientation](pixels))
+
+
+def test_gif_gives_its_first_frame():
+    frames = [Image.new("P", (4, 3), colour) for colour in (0, 1)]
+    for frame in frames:
+        frame.putpalette([9, 8, 7, 200, 100, 50])
+    data = encode(frames[0], "GIF", save_all=True, append_images=frames[1:])
+    np.testing.assert_array_equal(decoded(data), np.full((3, 4, 3), (9, 8, 7)))
+
+
+JPEG = encode(RNG.integers(0, 256, (64, 64, 3), dtype=np.uint8), "JPEG")
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"not an image at all",
+        JPEG[: len(JPEG) // 2],
+        JPEG[:40],
+        encode(np.tile(PIXELS, (40, 40, 1)))[:2000],
+        encode(np.tile(PIXELS, (40, 40, 1)), "TIFF")[:2000],
+        png_header(20000, 20000),
+        encode(np.ones((4, 4), np.float32), "TIFF"),
+    ],
+    ids=["empty", "text", "half", "header", "png", "tiff", "bomb", "float"],
+)
+def test_a_bad_file_is_named(data):
+    with pytest.raises(InputError, match=r"bad/file\.jpg: ") as raised:
+        decode_rgb(data, "bad/file.jpg")
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("data", [b"", b"not an image at all", png_header(20000, 20000)])
+def test_a_bad_header_is_named(data):
+    with pytest.raises(InputError, match=r"bad/file\.jpg: "):
+        image_size(data, "bad/file.jpg")
+
+
+def test_size_needs_the_header_only():
+    assert image_size(JPEG[: len(JPEG) // 2]) == (64, 64)
+    assert image_size(png_header(300, 200)) == (200, 300)
+
+
+def test_damaged_metadata_and_large_headers_are_read_without_a_word(tmp_path):
+    """In a process of its own, whose warnings are errors except for what the package itself silences."""
+    exif = Image.Exif()
+    exif[0x010F] = "a maker's name that is longer than four bytes"
+    data = bytearray(encode(PIXELS, "JPEG", exif=exif))
+    start = data.index(b"Exif\0\0") + 6
+    data[start + 18 : start + 22] = b"\xff\xff\xff\x7f"  # the offset of the maker's name, far outside the block
+    (tmp_path / "exif.jpg").write_bytes(data)
+    side = 11585  # more than PIL accepts without a warning
+    assert Image.MAX_IMAGE_PIXELS < side * side <= MAX_PIXELS < (side + 1) ** 2
+    (tmp_path / "large.png").write_bytes(png_header(side, side))
+    (tmp_path / "larger.png").write_bytes(png_header(side + 1, side + 1))
+    code = f"""
+from pathlib import Path
+from vgg_jax.images.decode import decode_rgb, image_size, InputError
+folder = Path({str(tmp_path)!r})
+assert decode_rgb((folder / "exif.jpg").read_bytes()).shape == (5, 7, 3)
+assert image_size((folder / "large.png").read_bytes()) == ({side}, {side})
+try:
+    image_size((folder / "larger.png").read_bytes(), "larger")
+except InputError as error:
+    assert "larger: announces" in str(error)
+else:
+    raise AssertionError
+"""
+    result = subprocess.run([sys.executable, "-W", "error:::PIL", "-c", code], capture_output=True, text=True)
+    assert (result.returncode, result.stderr) == (0, "")

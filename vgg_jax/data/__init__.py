@@ -1,0 +1,1 @@
+"""Labelled images: sources of encoded files, and the pipelines that make batches of them."""

@@ -1,0 +1,154 @@
+"""The folder source: root/<class>/*.jpg, or root/{train,val,test}/<class>/*.jpg."""
+
+import dataclasses
+import os
+import zlib
+from pathlib import Path
+
+import numpy as np
+
+from vgg_jax.data.sources import Record
+from vgg_jax.errors import InputError
+
+_EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff")  # in any case
+
+
+@dataclasses.dataclass(frozen=True)
+class FolderSource:
+    """Image files with labels; see `folder_source`."""
+
+    root: str
+    class_names: tuple[str, ...]
+    files: tuple[str, ...]  # relative to root
+    labels: np.ndarray  # int32 [len(files)]
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def __getitem__(self, index: int) -> Record:
+        name = self.files[index]
+        try:
+            data = Path(self.root, name).read_bytes()
+        except OSError as error:
+            raise InputError(f"{name}: cannot be read in {self.root} ({error.strerror})") from error
+        return Record(data, int(self.labels[index]), name)
+
+
+def folder_source(
+    path: str,
+    split: str,
+    *,
+    split_seed: int = 0,
+    val_fraction: float = 0.1,
+    test_fraction: float = 0.0,
+    images_per_class: int | None = None,
+) -> FolderSource:
+    """Open "train", "val" or "test" of a folder of classes, each a folder (or a link to one) of image files.
+
+    `path` holds the classes, or the folders train, val and test (any of the last two may lack) that hold them.  A split
+    without a folder of its own takes its fraction of each class's training images, at least one, chosen by `split_seed`
+    and the class's name: the splits are disjoint and together hold every image.  `images_per_class` caps what is left
+    for training, in the same seeded order; val and test are never capped.  Classes are ordered by name, or as in
+    `path`/classes.txt (one folder name a line; words after it belong to the name that is shown).  Hidden files and
+    other extensions are ignored.  Raises InputError for a missing path, no classes, an empty class, a split that does
+    not exist, too few images to split, or a classes.txt that does not match.
+    """
+    _check_numbers(val_fraction, test_fraction, images_per_class)
+    root = Path(path)
+    if not root.is_dir():
+        raise InputError(f"data path {path} is not a folder; expected a folder of class folders")
+    train_folder = root / "train" if _subfolders(root / "train") else root
+    own_folder = {name: train_folder != root and (root / name).is_dir() for name in ("val", "test")}
+    fractions = {"val": val_fraction, "test": test_fraction}
+    drawn = {name: 0.0 if own_folder[name] else fractions[name] for name in ("test", "val")}
+    if split != "train" and not own_folder[split] and not drawn[split]:
+        raise InputError(f"data path {path} has no {split} split; give {split}_fraction > 0 or a folder {split}/")
+
+    folders = _subfolders(train_folder)
+    if not folders:
+        raise InputError(f"data path {path} holds no class folders; expected PATH/<class>/*.jpg")
+    folders, class_names = _ordered_classes(root, folders)
+    chosen, part = train_folder, split
+    if split != "train" and own_folder[split]:
+        chosen, part, drawn = root / split, "train", {}
+        _check_same_classes(chosen, folders)
+
+    files: list[str] = []
+    counts = []
+    for folder in folders:
+        names = _image_names(chosen / folder)
+        parts = _deal(names, f"{split_seed}/{folder}", drawn, chosen / folder)
+        kept = parts[part][:images_per_class] if split == "train" else parts[part]
+        prefix = os.path.relpath(chosen / folder, root)
+        files += [f"{prefix}/{name}" for name in sorted(kept)]
+        counts.append(len(kept))
+    labels = np.repeat(np.arange(len(folders), dtype=np.int32), counts)
+    return FolderSource(str(root), class_names, tuple(files), labels)
+
+
+def _check_numbers(val_fraction: float, test_fraction: float, images_per_class: int | None) -> None:
+    if not (val_fraction >= 0 and test_fraction >= 0 and val_fraction + test_fraction < 1):
+        raise InputError(
+            f"val_fraction {val_fraction} and test_fraction {test_fraction} leave nothing to train on; "
+            "expected numbers from 0 that sum to less than 1"
+        )
+    if images_per_class is not None and images_per_class < 1:
+        raise InputError(f"images_per_class is {images_per_class}; expected at least 1, or None for all images")
+
+
+def _subfolders(folder: Path) -> list[str]:
+    if not folder.is_dir():
+        return []
+    with os.scandir(folder) as entries:
+        return sorted(entry.name for entry in entries if not entry.name.startswith(".") and entry.is_dir())
+
+
+def _image_names(folder: Path) -> list[str]:
+    with os.scandir(folder) as entries:
+        names = sorted(
+            entry.name
+            for entry in entries
+            if not entry.name.startswith(".") and entry.name.lower().endswith(_EXTENSIONS) and entry.is_file()
+        )
+    if not names:
+        raise InputError(f"class folder {folder} holds no images; add some ({' '.join(_EXTENSIONS)}) or remove it")
+    return names
+
+
+def _deal(names: list[str], seed: str, drawn: dict[str, float], folder: Path) -> dict[str, list[str]]:
+    """Shuffle a class's files and deal each split of `drawn` its fraction, at least one; "train" has the rest."""
+    order = np.random.default_rng(zlib.crc32(seed.encode())).permutation(len(names))
+    shuffled = [names[i] for i in order]
+    parts = {}
+    for split, fraction in drawn.items():
+        size = max(1, round(fraction * len(names))) if fraction else 0
+        parts[split], shuffled = shuffled[:size], shuffled[size:]
+    if not shuffled:
+        raise InputError(f"class folder {folder} holds {len(names)} image(s), too few to split; add some or remove it")
+    return {**parts, "train": shuffled}
+
+
+def _ordered_classes(root: Path, folders: list[str]) -> tuple[list[str], tuple[str, ...]]:
+    """The class folders in the order of classes.txt, where there is one, and the names to show."""
+    listing = root / "classes.txt"
+    if not listing.is_file():
+        return folders, tuple(folders)
+    lines = [line.strip() for line in listing.read_text(encoding="utf-8").splitlines() if line.strip()]
+    found = [line if line in folders else line.split()[0] for line in lines]
+    if sorted(found) != folders:
+        missing, unknown = sorted(set(folders) - set(found)), sorted(set(found) - set(folders))
+        raise InputError(
+            f"{listing} does not match the {len(folders)} class folders: {len(lines)} lines, not listed {missing[:3]}, "
+            f"without folder {unknown[:3]}; give each folder one line"
+        )
+    return found, tuple(lines)
+
+
+def _check_same_classes(folder: Path, expected: list[str]) -> None:
+    found = _subfolders(folder)
+    if set(found) != set(expected):
+        missing, unknown = sorted(set(expected) - set(found)), sorted(set(found) - set(expected))
+        raise InputError(
+            f"{folder} has other classes than the training folder: missing {missing[:3]}, unknown {unknown[:3]}; "
+            "give both the same class folders"
+        )

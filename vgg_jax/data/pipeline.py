@@ -1,0 +1,234 @@
+"""From a source to arrays: random views for training, whole or centre-cropped images for evaluation (on grain)."""
+
+import dataclasses
+import functools
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import grain
+import numpy as np
+from absl import flags
+
+from vgg_jax.data.sources import Record, Source
+from vgg_jax.errors import InputError
+from vgg_jax.images.crop import apply_view, centre_crop, check_scale, random_view
+from vgg_jax.images.decode import decode_rgb
+from vgg_jax.images.rescale import rescale
+
+ON_ERROR = ("raise", "skip")
+
+
+def training_batches(
+    source: Source,
+    *,
+    scale: tuple[int, int],
+    crop_size: int,
+    batch_size: int,
+    seed: int,
+    first_step: int = 0,
+    process_index: int = 0,
+    process_count: int = 1,
+    on_error: str = "raise",
+    workers: int = 0,
+    threads: int = 8,
+) -> Iterator[dict[str, np.ndarray]]:
+    """Endless training batches from step `first_step` on (sec. 3.1), a reshuffled epoch after the other.
+
+    Each is image uint8 [n, crop, crop, 3]; label int32 [n]; index int32 [n], the global position step * batch_size +
+    row; record int32 [n], the record meant; skipped int32 [n], how many unreadable records from `record` on were passed
+    over, in index order and around the end, for the one used; n = batch_size / process_count.  Process p gets rows
+    p * n to (p + 1) * n.  `scale` is the range of S, ends included.
+
+    An example depends on (seed, its position) alone: not on workers (processes, 0 for none), threads, or where the run
+    started.  Up to `threads` batches are made ahead, in each worker max(1, threads // workers).  Raises InputError at
+    once for wrong arguments; while iterating for a label outside the classes, for an unreadable record where `on_error`
+    is "raise", and where no record is readable.
+    """
+    _check_on_error(on_error)
+    check_scale(scale, crop_size)
+    if len(source) == 0:
+        raise InputError("the training split holds no records; check the data path and the split")
+    if batch_size < 1 or batch_size % process_count:
+        raise InputError(f"batch_size {batch_size} does not divide over {process_count} processes; choose a multiple")
+    if seed < 0:
+        raise InputError(f"seed is {seed}; expected a whole number, 0 or larger")
+    # Hashed apart, so that neither epochs nor views of one seed meet those of a neighbouring seed.
+    shuffle_seed, *view_seed = (int(word) for word in np.random.SeedSequence(seed).generate_state(3))
+    loader = _TrainingLoader(source, scale, crop_size, view_seed[0] << 32 | view_seed[1], on_error)
+    examples = grain.MapDataset.range(len(source)).shuffle(seed=shuffle_seed).repeat().map_with_index(loader)
+    blocks = examples.batch(batch_size // process_count)
+    mine = blocks[first_step * process_count + process_index :: process_count]
+    return _iterate(mine, threads, workers)
+
+
+def centre_crop_batches(
+    source: Source,
+    *,
+    smallest_side: int,
+    crop_size: int,
+    batch_size: int,
+    on_error: str = "raise",
+    threads: int = 8,
+) -> Iterator[dict[str, np.ndarray]]:
+    """Every record once, in order, rescaled and centre-cropped, in batches that are always full.
+
+    Each is image uint8 [n, crop, crop, 3], label int32 [n], mask bool [n], record int32 [n].  mask is False for an
+    unreadable image that `on_error="skip"` leaves out (image and label 0) and for the last batch's padding (record -1
+    as well).  Raises InputError for wrong arguments, and naming the file where on_error is "raise".
+    """
+    check_scale((smallest_side, smallest_side), crop_size)
+    crops = map_images(
+        source, functools.partial(_centre_view, smallest_side, crop_size), on_error=on_error, threads=threads
+    )
+
+    def batches() -> Iterator[dict[str, np.ndarray]]:
+        for first in range(0, len(source), batch_size):
+            batch: dict[str, np.ndarray] = {
+                "image": np.zeros((batch_size, crop_size, crop_size, 3), np.uint8),
+                "label": np.zeros(batch_size, np.int32),
+                "mask": np.zeros(batch_size, bool),
+                "record": np.full(batch_size, -1, np.int32),
+            }
+            for row in range(min(batch_size, len(source) - first)):
+                batch["record"][row], label, crop = next(crops)
+                if crop is not None:
+                    batch["image"][row], batch["label"][row], batch["mask"][row] = crop, label, True
+            yield batch
+
+    return batches()
+
+
+def rescaled_images(
+    source: Source, smallest_sides: Sequence[int], *, start: int = 0, on_error: str = "raise", threads: int = 8
+) -> Iterator[tuple[int, int, list[np.ndarray] | None]]:
+    """Every record from `start` on, in order: (record, label, the uint8 image at each smallest side, decoded once).
+
+    The images are None, and the label -1, where the record is unreadable and on_error is "skip"; "raise" raises
+    InputError naming the file.
+    """
+    pyramid = functools.partial(_pyramid, tuple(smallest_sides))
+    return map_images(source, pyramid, start=start, on_error=on_error, threads=threads)
+
+
+def map_images(
+    source: Source,
+    function: Callable[[np.ndarray], Any],
+    *,
+    start: int = 0,
+    on_error: str = "raise",
+    threads: int = 8,
+) -> Iterator[tuple[int, int, Any]]:
+    """(record, label, function(decoded image)) for every record from `start` on, in order, made in `threads` threads.
+
+    At most `threads` results are made ahead.  An unreadable record, or one for which `function` raises InputError,
+    gives (record, -1, None) where on_error is "skip"; "raise" raises the InputError.
+    """
+    _check_on_error(on_error)
+
+    def load(index: int) -> tuple[int, int, Any]:
+        try:
+            record, image = _decode(source, index)
+            return index, record.label, _named(function, record.name, image)
+        except InputError:
+            if on_error == "raise":
+                raise
+            return index, -1, None
+
+    if start >= len(source):
+        return iter(())
+    return _iterate(grain.MapDataset.range(start, len(source)).map(load), threads)
+
+
+@dataclasses.dataclass(frozen=True)
+class _TrainingLoader:
+    """(position, record index) -> example.  An object, because worker processes need it pickled."""
+
+    source: Source
+    scale: tuple[int, int]
+    crop_size: int
+    view_seed: int  # 64 bits
+    on_error: str
+
+    def __call__(self, position: int, index: int) -> dict[str, np.ndarray | np.int32]:
+        record, image, skipped = _decode_or_next(self.source, index, self.on_error)
+        if not 0 <= record.label < len(self.source.class_names):
+            raise InputError(
+                f"{record.name}: label {record.label} is outside the {len(self.source.class_names)} classes; "
+                "correct the label or the class names"
+            )
+        rng = np.random.Generator(np.random.Philox(key=[self.view_seed, position]))
+        view = random_view(rng, image.shape[0], image.shape[1], self.scale, self.crop_size)
+        return {
+            "image": apply_view(image, view, self.crop_size),
+            "label": np.int32(record.label),
+            "index": np.int32(position),
+            "record": np.int32(index),
+            "skipped": np.int32(skipped),
+        }
+
+
+def _decode(source: Source, index: int) -> tuple[Record, np.ndarray]:
+    record = source[index]
+    return record, decode_rgb(record.image, record.name)
+
+
+def _decode_or_next(source: Source, index: int, on_error: str) -> tuple[Record, np.ndarray, int]:
+    """The first readable record from `index` on, around the end, and how many were passed over."""
+    for skipped in range(len(source)):
+        try:
+            return *_decode(source, (index + skipped) % len(source)), skipped
+        except InputError:
+            if on_error == "raise":
+                raise
+    raise InputError(f"none of the {len(source)} training records is readable; check the data")
+
+
+def _named(function: Callable[[np.ndarray], Any], name: str, image: np.ndarray) -> Any:
+    """function(image), whose InputErrors get the name of the file."""
+    try:
+        return function(image)
+    except InputError as error:
+        raise InputError(f"{name}: {error}") from error
+
+
+def _centre_view(smallest_side: int, crop_size: int, image: np.ndarray) -> np.ndarray:
+    return centre_crop(rescale(image, smallest_side), crop_size)
+
+
+def _pyramid(smallest_sides: tuple[int, ...], image: np.ndarray) -> list[np.ndarray]:
+    return [rescale(image, side) for side in smallest_sides]
+
+
+def _iterate(dataset: grain.MapDataset, threads: int, workers: int = 0) -> Iterator[Any]:
+    """Iterate in order, with threads and worker processes reading ahead; they end with the iterator."""
+    threads = max(1, threads // max(1, workers))
+    ahead = dataset.to_iter_dataset(grain.ReadOptions(num_threads=threads, prefetch_buffer_size=threads))
+    if workers:
+        if not flags.FLAGS.is_parsed():  # grain reads its flags even where nobody uses absl.
+            flags.FLAGS.mark_as_parsed()
+        options = grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=1)
+        ahead = ahead.mp_prefetch(options, worker_init_fn=functools.partial(_end_with_parent, os.getpid()))
+    iterator = iter(ahead)
+    try:
+        yield from iterator
+    finally:
+        iterator.close()
+
+
+def _end_with_parent(parent: int, worker: int, workers: int) -> None:
+    """End this worker process when `parent` is gone: a killed run must not leave workers behind."""
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def _check_on_error(on_error: str) -> None:
+    if on_error not in ON_ERROR:
+        raise InputError(f"on_error is {on_error!r}; choose one of {', '.join(ON_ERROR)}")

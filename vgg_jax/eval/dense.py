@@ -1,0 +1,201 @@
+"""Dense evaluation: the net as a fully convolutional one over whole images of any size (sec. 3.2)."""
+
+from collections.abc import Sequence
+from typing import Any, cast
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from vgg_jax.architectures import FC_LAYERS
+from vgg_jax.errors import InputError
+from vgg_jax.eval.posteriors import average_posteriors
+from vgg_jax.eval.programs import check_images, compiled, host_images, is_traced, padded_batches
+from vgg_jax.images.rescale import rescale, rescaled_size
+from vgg_jax.layers import pooled_size
+from vgg_jax.model import STRIDE, VGG
+
+Params = dict[str, dict[str, Array]]
+
+SPATIAL = ("mean", "sum", "posterior_mean")
+
+
+def fc_to_conv(params: Params) -> Params:
+    """Params of the fully convolutional form: fc6 [w*w*C, F] -> [w, w, C, F], fc7 and fc8 [F, G] -> [1, 1, F, G].
+
+    Same keys, nothing but reshapes; fc6's input runs in H, W, C order. Params in that form already come back as they are.
+    """
+    channels = max((name, layer["bias"].shape[0]) for name, layer in params.items() if name.startswith("conv5_"))[1]
+    dense = dict(params)
+    for name in FC_LAYERS:
+        if name not in params:
+            raise InputError(f"params lack {name}: dense evaluation needs fc6, fc7 and fc8")
+        kernel = params[name]["kernel"]
+        if kernel.ndim == 2:
+            inputs, outputs = kernel.shape
+            window = round((inputs / channels) ** 0.5) if name == "fc6" else 1
+            dense[name] = {**params[name], "kernel": kernel.reshape(window, window, -1, outputs)}
+    return dense
+
+
+def dense_scores(
+    model: VGG, params: Params, images: Any, *, pool_rounding: str | None = None, batch_size: int | None = None
+) -> Any:
+    """Class score maps before any averaging: fc8's outputs at every position of the net's window.
+
+    images: one array [N, H, W, 3] -> [N, h, w, K]; a list of [H, W, 3] -> a list of [h, w, K]; RGB 0..255, uint8 or
+        float. A traced array is allowed, so that this works under jit, grad and vmap. h = H / 32 - crop_size / 32 + 1.
+    pool_rounding: "floor" or "ceil" instead of the model's own. batch_size: images computed at once.
+    Raises InputError for other shapes and for an image smaller than the window.
+    """
+    dense_model = _dense_form(model, pool_rounding)
+    check_images(images)
+    if is_traced(images, params):
+        images = jnp.asarray(images)
+        _check_window(dense_model, [images.shape[1:3]])
+        return dense_model.apply({"params": fc_to_conv(params)}, images)
+    arrays = host_images(images)
+    _check_window(dense_model, [a.shape[:2] for a in arrays])
+    conv_params = fc_to_conv(params)
+    maps: list[Any] = [None] * len(arrays)
+    for indices, batch, sizes in padded_batches(arrays, batch_size):
+        scores = np.asarray(compiled(_scores)((dense_model,), conv_params, batch, sizes))
+        for row, index in enumerate(indices):
+            height, width = _map_size(dense_model, arrays[index].shape[:2])
+            maps[index] = scores[row, :height, :width]
+    return maps if isinstance(images, (list, tuple)) else jnp.asarray(np.stack(maps))
+
+
+def dense_eval(
+    model: VGG,
+    params: Params,
+    images: Any,
+    *,
+    scales: Sequence[int] | None = None,
+    flip: bool = True,
+    pool_rounding: str | None = None,
+    spatial: str = "mean",
+    batch_size: int | None = None,
+) -> np.ndarray:
+    """Class posteriors by dense evaluation -> np.float32 [N, K], in the order of the images.
+
+    At each scale: the score map averaged over space, then soft-max; then the mean over the image and its mirror image
+    (``flip``) and over the scales (sec. 3.2, 4.2).
+
+    images: one array [N, H, W, 3] or a list of [H, W, 3] of any sizes; RGB 0..255. One array may be traced (jit, grad,
+        vmap); a traced array gives a traced result.
+    scales: smallest sides Q to rescale to; None takes the images as they are.
+    spatial: "mean" (the paper's), "sum" of the scores, or "posterior_mean", soft-max before the mean.
+    Raises InputError for other shapes, unknown names, or an image smaller than the net's window.
+    """
+    if spatial not in SPATIAL:
+        raise InputError(f"unknown spatial {spatial!r}: choose one of {', '.join(SPATIAL)}")
+    if scales is not None and not len(scales):
+        raise InputError("scales is empty: give at least one smallest side, or None for the images as they are")
+    check_images(images)
+    dense_model, conv_params = _dense_form(model, pool_rounding), fc_to_conv(params)
+    if is_traced(images, params):
+        images = jnp.asarray(images)
+        views = [images] if scales is None else [_traced_rescale(images, q) for q in scales]
+        return cast(np.ndarray, sum(_traced_posteriors(dense_model, conv_params, v, flip, spatial) for v in views) / len(views))
+    arrays = host_images(images)
+    return average_posteriors(
+        [
+            dense_posteriors(
+                dense_model,
+                conv_params,
+                arrays if q is None else [rescale(a, q) for a in arrays],
+                flip=flip,
+                spatial=spatial,
+                batch_size=batch_size,
+            )
+            for q in (scales or (None,))
+        ]
+    )
+
+
+def dense_posteriors(
+    model: VGG,
+    conv_params: Params,
+    images: Sequence[np.ndarray],
+    *,
+    flip: bool = True,
+    spatial: str = "mean",
+    batch_size: int | None = None,
+) -> np.ndarray:
+    """Posteriors [N, K] of numpy images at the size they have, by a model in its dense form and `fc_to_conv` params."""
+    _check_window(model, [image.shape[:2] for image in images])
+    posteriors = np.empty((len(images), model.num_classes), np.float32)
+    for indices, batch, sizes in padded_batches(images, batch_size):
+        rows = compiled(_posteriors)((model, flip, spatial), conv_params, batch, sizes)
+        posteriors[indices] = np.asarray(rows)[: len(indices)]
+    return posteriors
+
+
+def _dense_form(model: VGG, pool_rounding: str | None) -> VGG:
+    return model.clone(fully_convolutional=True, pool_rounding=pool_rounding or model.pool_rounding)
+
+
+def _scores(model: VGG, conv_params: Params, images: Array, sizes: Array) -> Array:
+    return model.apply({"params": conv_params}, images, valid_size=sizes)
+
+
+def _posteriors(
+    model: VGG, flip: bool, spatial: str, conv_params: Params, images: Array, sizes: Array
+) -> Array:
+    """Posteriors [B, K] of padded images [B, H, W, 3] with valid sizes [B, 2]."""
+    views = [images, _flip_valid(images, sizes[:, 1])] if flip else [images]
+    posteriors = [_pool_scores(_scores(model, conv_params, v, sizes), _map_sizes(model, sizes), spatial) for v in views]
+    return sum(posteriors[1:], posteriors[0]) / len(views)
+
+
+def _traced_posteriors(model: VGG, conv_params: Params, images: Array, flip: bool, spatial: str) -> Array:
+    _check_window(model, [images.shape[1:3]])
+    sizes = jnp.broadcast_to(jnp.asarray(images.shape[1:3], jnp.int32), (len(images), 2))
+    return _posteriors(model, flip, spatial, conv_params, images, sizes)
+
+
+def _traced_rescale(images: Array, smallest_side: int) -> Array:
+    height, width = rescaled_size(images.shape[1], images.shape[2], smallest_side)
+    return jax.image.resize(images.astype(jnp.float32), (len(images), height, width, 3), "linear", antialias=True)
+
+
+def _flip_valid(images: Array, widths: Array) -> Array:
+    """Mirror the valid part of each image, [B, H, W, 3] with valid widths [B]; the padding stays at the right."""
+    shift = widths - images.shape[2]
+    return jax.vmap(lambda image, s: jnp.roll(image[:, ::-1], s, axis=1))(images, shift)
+
+
+def _pool_scores(scores: Array, map_sizes: Array, spatial: str) -> Array:
+    """Posteriors [B, K] of score maps [B, h, w, K] over their valid parts [B, 2]."""
+    rows = jnp.arange(scores.shape[1])[None] < map_sizes[:, :1]
+    columns = jnp.arange(scores.shape[2])[None] < map_sizes[:, 1:]
+    valid = (rows[:, :, None] & columns[:, None, :])[..., None]  # [B, h, w, 1]
+    values = jax.nn.softmax(scores) if spatial == "posterior_mean" else scores
+    total = jnp.where(valid, values, 0.0).sum((1, 2))
+    if spatial == "sum":
+        return jax.nn.softmax(total)
+    mean = total / map_sizes.prod(axis=1, keepdims=True)
+    return mean if spatial == "posterior_mean" else jax.nn.softmax(mean)
+
+
+def _map_sizes(model: VGG, sizes: Any) -> Any:
+    """Sides of the score maps of images with these sides."""
+    for _ in range(5):
+        sizes = pooled_size(sizes, model.pool_rounding)
+    return sizes - model.crop_size // STRIDE + 1
+
+
+def _map_size(model: VGG, size: Sequence[int]) -> tuple[int, int]:
+    height, width = _map_sizes(model, np.asarray(size))
+    return int(height), int(width)
+
+
+def _check_window(model: VGG, sizes: Sequence[Sequence[int]]) -> None:
+    for index, size in enumerate(sizes):
+        if min(_map_size(model, size)) < 1:
+            raise InputError(
+                f"image {index} is {size[0]}x{size[1]}, smaller than the net's window of "
+                f"{model.crop_size}x{model.crop_size}: rescale it, for example with scales=({model.crop_size},)"
+            )

@@ -1,0 +1,68 @@
+"""Evaluation of a workdir's stage on a split: one row of results (sec. 4.1, 4.2)."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from absl import logging
+from tqdm import tqdm
+
+from vgg_jax.data.pipeline import rescaled_images
+from vgg_jax.data.sources import Source
+from vgg_jax.errors import InputError
+from vgg_jax.eval.dataset import dense_set_errors
+from vgg_jax.eval.posteriors import single_scale
+from vgg_jax.report import Row
+from vgg_jax.weights.load import load_stage
+
+
+def dense_row(
+    stage: str | Path,
+    source: Source,
+    *,
+    split: str,
+    scales: Sequence[int] | None = None,
+    checkpoint: str = "best",
+    flip: bool = True,
+    pool_rounding: str | None = None,
+    batch_size: int | None = None,
+    on_error: str = "raise",
+    threads: int = 8,
+) -> Row:
+    """The row of a stage, WORKDIR/STAGE, by dense evaluation of a split with a progress bar.
+
+    scales: smallest sides Q; None means the single-scale rule, Q = S or the middle of the range. checkpoint: "best" or
+    "latest". Raises InputError where the stage's classes are not the source's.
+    """
+    model, params, info = load_stage(stage, checkpoint=checkpoint)
+    if model.num_classes != len(source.class_names):
+        raise InputError(
+            f"{stage} was trained on {model.num_classes} classes, but the data set has {len(source.class_names)}"
+        )
+    test_scales = tuple(scales or (single_scale(info["train_scale"]),))
+    views = rescaled_images(source, test_scales, on_error=on_error, threads=threads)
+    progress = tqdm(views, total=len(source), unit="img", desc=f"{info['stage']} dense Q={','.join(map(str, test_scales))}")
+    pool_rounding = pool_rounding or model.pool_rounding
+    options = {"flip": flip, "pool_rounding": pool_rounding, "batch_size": batch_size}
+    errors = dense_set_errors(model, params, progress, len(source), **options)
+    if errors.num_skipped:
+        logging.warning("%d of %d images could not be read and were left out", errors.num_skipped, len(source))
+    return {
+        "dataset": info["dataset"],
+        "split": split,
+        "stage": info["stage"],
+        "arch": model.arch,
+        "seed": info["seed"],
+        "train_scale": list(info["train_scale"]),
+        "checkpoint": checkpoint,
+        "method": "dense",
+        "test_scales": list(test_scales),
+        "grid": None,
+        "flip": flip,
+        "pool_rounding": pool_rounding,
+        "members": None,
+        "top1_error": errors.top1_error,
+        "top5_error": errors.top5_error,
+        "num_images": errors.num_images,
+        "step": info["step"],
+        "init": info["init"],
+    }

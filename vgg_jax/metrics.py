@@ -1,0 +1,27 @@
+"""Cross entropy and top-k errors, per example, so that callers add up sums and counts."""
+
+from typing import TypeVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+AnyArray = TypeVar("AnyArray", Array, np.ndarray)
+
+
+def cross_entropy(logits: Array, labels: Array) -> Array:
+    """Multinomial logistic loss of each example: logits [N, K], labels int [N] in [0, K) -> [N] (sec. 3.1)."""
+    label_logits = jnp.take_along_axis(logits, labels[:, None], axis=-1)[:, 0]
+    return jax.nn.logsumexp(logits, axis=-1) - label_logits
+
+
+def top_k_correct(scores: AnyArray, labels: AnyArray, k: int) -> AnyArray:
+    """Whether each example's class is strictly among the k best: scores [N, K], labels int [N] -> bool [N].
+
+    A class that ties with the label stands before it, and a row with a NaN is wrong, so that a constant or a broken
+    net scores 100% error. Works on numpy and jax arrays alike.
+    """
+    label_scores = scores[np.arange(len(labels)), labels]
+    rank = (scores >= label_scores[:, None]).sum(axis=-1)  # 1 for a sole winner
+    return (rank <= k) & ~(scores != scores).any(axis=-1)

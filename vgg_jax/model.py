@@ -1,0 +1,157 @@
+"""Class VGG: nets A to E driven by a row of Table 1, in their ordinary and their fully convolutional form (sec. 2, 3.2)."""
+
+from collections.abc import Callable
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from vgg_jax.architectures import FC_CHANNELS, ConvLayer, blocks_of
+from vgg_jax.errors import InputError
+from vgg_jax.layers import LRN_CONVENTIONS, POOL_ROUNDINGS, local_response_norm, max_pool, pooled_size
+
+DTYPES = ("float32", "bfloat16", "float64")
+STRIDE = 32  # five 2x2 pools
+
+INITIALIZERS: dict[str, Callable[[float], nn.initializers.Initializer]] = {
+    "glorot": lambda std: nn.initializers.glorot_uniform(),
+    "gaussian": lambda std: nn.initializers.normal(std),
+}
+
+
+class VGG(nn.Module):
+    """A VGG net; images RGB 0..255 (uint8 or float) in, logits out. It subtracts the mean RGB itself.
+
+    Params: {"conv1_1": {"kernel" [3, 3, 3, 64], "bias"}, ..., "fc6" [w*w*512, 4096], "fc7", "fc8"}; w = crop_size / 32,
+    fc6's input flattened in H, W, C order. Params stay float32; ``dtype`` is the dtype of the computation; logits are
+    float32 (float64 where dtype is). ``width_multiplier`` scales the convolutions, fc6 and fc7. ``initializer`` is "glorot"
+    or "gaussian" with standard deviation ``initializer_std``; biases start at 0 (sec. 3.1).
+
+    ``fully_convolutional=True`` is the dense form: params as `vgg_jax.eval.fc_to_conv` makes them, images of any size,
+    a map of class scores out. Unknown names and sizes that do not fit raise InputError.
+    """
+
+    arch: str = "D"
+    num_classes: int = 1000
+    width_multiplier: float = 1.0
+    crop_size: int = 224
+    dropout_rate: float = 0.5
+    mean_rgb: tuple[float, float, float] = (123.68, 116.779, 103.939)
+    std_rgb: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    pool_rounding: str = "floor"
+    lrn: str = "krizhevsky"
+    dtype: Any = jnp.float32
+    initializer: str = "glorot"
+    initializer_std: float = 0.01
+    fully_convolutional: bool = False
+
+    @nn.compact
+    def __call__(
+        self,
+        images: Array,
+        *,
+        train: bool = False,
+        example_index: Array | None = None,
+        valid_size: Array | None = None,
+    ) -> Array:
+        """Logits [N, num_classes] of images [N, crop, crop, 3]; the dense form: scores [N, h, w, num_classes].
+
+        train: dropout on fc6 and fc7 with ``rngs={"dropout": key}``; row i's mask comes from
+            fold_in(key, example_index[i]), so it does not depend on how a batch is split. None means arange(N).
+        example_index: int32 [N], global positions of the examples.
+        valid_size: dense form only, int32 [N, 2]: height and width of the image in its zero-padded frame. Zeros are put
+            back outside it after each layer, so that the scores inside are those of the unpadded image.
+        """
+        self._check(images)
+        x = normalize(images, self.mean_rgb, self.std_rgb, self.dtype)
+        x = x if valid_size is None else mask_outside(x, valid_size)
+        for block in blocks_of(self.arch):
+            for layer in block:
+                x = nn.relu(self._conv(layer)(x))
+                if valid_size is not None and (layer is not block[-1] or self.pool_rounding == "ceil"):
+                    x = mask_outside(x, valid_size)
+                if layer.lrn:
+                    x = local_response_norm(x, self.lrn)
+            x = max_pool(x, self.pool_rounding)
+            if valid_size is not None:
+                valid_size = pooled_size(valid_size, self.pool_rounding)
+                x = mask_outside(x, valid_size)
+        if not self.fully_convolutional:
+            x = x.reshape(len(x), -1)  # [N, w*w*C] in H, W, C order
+        window = self.crop_size // STRIDE
+        for name, kernel in (("fc6", window), ("fc7", 1)):
+            x = nn.relu(self._fc(name, scaled(FC_CHANNELS, self.width_multiplier), kernel)(x))
+            if train and self.dropout_rate:
+                x = self._dropout(x, example_index)
+        logits = self._fc("fc8", self.num_classes, 1)(x)
+        return logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
+
+    def _conv(self, layer: ConvLayer) -> nn.Conv:
+        return nn.Conv(
+            scaled(layer.channels, self.width_multiplier),
+            (layer.kernel, layer.kernel),
+            padding="SAME",
+            dtype=self.dtype,
+            kernel_init=INITIALIZERS[self.initializer](self.initializer_std),
+            name=layer.name,
+        )
+
+    def _fc(self, name: str, channels: int, window: int) -> nn.Module:
+        kernel_init = INITIALIZERS[self.initializer](self.initializer_std)
+        if self.fully_convolutional:
+            return nn.Conv(
+                channels, (window, window), padding="VALID", dtype=self.dtype, kernel_init=kernel_init, name=name
+            )
+        return nn.Dense(channels, dtype=self.dtype, kernel_init=kernel_init, name=name)
+
+    def _dropout(self, x: Array, example_index: Array | None) -> Array:
+        """Inverted dropout of x [N, F], each row's mask from its own key."""
+        index = jnp.arange(len(x)) if example_index is None else example_index
+        key = self.make_rng("dropout")
+        keep = 1.0 - self.dropout_rate
+        masks = jax.vmap(lambda i: jax.random.bernoulli(jax.random.fold_in(key, i), keep, x.shape[1:]))(index)
+        return jnp.where(masks, x / keep, jnp.zeros_like(x))
+
+    def _check(self, images: Array) -> None:
+        blocks_of(self.arch)
+        for field, known in (("initializer", INITIALIZERS), ("lrn", LRN_CONVENTIONS), ("pool_rounding", POOL_ROUNDINGS)):
+            if (value := getattr(self, field)) not in known:
+                raise InputError(f"unknown {field} {value!r}: choose one of {', '.join(known)}")
+        if self.crop_size < STRIDE or self.crop_size % STRIDE:
+            raise InputError(f"crop_size is {self.crop_size}, but it must be a multiple of {STRIDE}, as 224")
+        if images.ndim != 4 or images.shape[-1] != 3:
+            raise InputError(f"images have shape {list(images.shape)}, but VGG takes RGB images [N, H, W, 3]")
+        crop = (self.crop_size, self.crop_size)
+        if not self.fully_convolutional and images.shape[1:3] != crop:
+            raise InputError(
+                f"images are {images.shape[1]}x{images.shape[2]}, but this VGG takes {crop[0]}x{crop[1]} (crop_size): "
+                "crop them, or use vgg_jax.eval.dense_eval for images of any size"
+            )
+
+
+def model_dtype(name: str) -> Any:
+    """The dtype of the computation by name; one that no VGG computes in raises InputError."""
+    if name not in DTYPES:
+        raise InputError(f"unknown dtype {name!r}: choose one of {', '.join(DTYPES)}")
+    return jnp.dtype(name)
+
+
+def scaled(channels: int, width_multiplier: float) -> int:
+    """Channels of a layer at a width, at least one."""
+    return max(1, round(channels * width_multiplier))
+
+
+def normalize(images: Array, mean_rgb: tuple[float, ...], std_rgb: tuple[float, ...], dtype: Any) -> Array:
+    """Subtract the mean RGB and divide by the std, in float32 before any cast to a narrower dtype (sec. 2.1)."""
+    precise = jnp.promote_types(dtype, jnp.float32)
+    mean, std = (jnp.asarray(rgb, precise).reshape(1, 1, 1, 3) for rgb in (mean_rgb, std_rgb))
+    return ((images.astype(precise) - mean) / std).astype(dtype)
+
+
+def mask_outside(x: Array, valid_size: Array) -> Array:
+    """Zeros outside each image's own valid height and width: x [N, H, W, C], valid_size int32 [N, 2]."""
+    rows = jnp.arange(x.shape[1])[None, :] < valid_size[:, :1]  # [N, H]
+    columns = jnp.arange(x.shape[2])[None, :] < valid_size[:, 1:]  # [N, W]
+    return jnp.where((rows[:, :, None] & columns[:, None, :])[..., None], x, jnp.zeros((), x.dtype))

@@ -1,0 +1,126 @@
+"""Rows of results: results.json, text tables, learning-curve pictures."""
+
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from vgg_jax.errors import InputError
+
+Row = dict[str, Any]
+
+# What tells one result from another; a new row with the same key replaces the old one.
+ROW_KEY = (
+    *("dataset", "split", "stage", "arch", "seed", "train_scale", "checkpoint"),
+    *("method", "test_scales", "grid", "flip", "pool_rounding", "members"),
+)
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Write a text file so that a reader sees the old or the new one, never a part."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    temporary.write_text(text)
+    os.replace(temporary, path)
+
+
+def read_rows(path: Path) -> list[Row]:
+    """The rows of a results.json, none if it does not exist; a broken file raises InputError."""
+    if not path.exists():
+        return []
+    try:
+        return json.loads(path.read_text())["rows"]
+    except (json.JSONDecodeError, KeyError, TypeError) as error:
+        raise InputError(f"{path} is no results file ({error}): move it away and evaluate again") from None
+
+
+def add_rows(path: Path, rows: Sequence[Row]) -> None:
+    """Add rows to a results.json; a row of the same protocol is replaced, not doubled."""
+    fresh = json.loads(json.dumps(list(rows)))  # tuples as lists, as they will be read back
+    keys = [_key(row) for row in fresh]
+    kept = [row for row in read_rows(path) if _key(row) not in keys]
+    write_atomically(path, json.dumps({"rows": kept + fresh}, indent=1) + "\n")
+
+
+def _key(row: Row) -> list[Any]:
+    return [row.get(field) for field in ROW_KEY]
+
+
+def format_scale(scale: Sequence[int]) -> str:
+    """A training scale as the paper prints it: 256, or [256;512]."""
+    low, high = scale
+    return str(low) if low == high else f"[{low};{high}]"
+
+
+def results_table(rows: Sequence[Row]) -> str:
+    """Rows in the form of the paper's Tables 3 and 4, as Markdown that also reads well in a terminal."""
+    header = ["stage", "net", "train (S)", "test (Q)", "method", "split", "images", "checkpoint"]
+    header += ["top-1 error (%)", "top-5 error (%)"]
+    lines = [
+        [
+            row["stage"],
+            row["arch"],
+            format_scale(row["train_scale"]),
+            ",".join(map(str, row["test_scales"])),
+            row["method"],
+            row["split"],
+            str(row["num_images"]),
+            row["checkpoint"],
+            _percent(row["top1_error"]),
+            _percent(row["top5_error"]),
+        ]
+        for row in rows
+    ]
+    return markdown_table(header, lines)
+
+
+def _percent(value: float | None) -> str:
+    return "no labels" if value is None else f"{value:.2f}"
+
+
+def markdown_table(header: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+    """A Markdown table with padded columns."""
+    widths = [max(len(line[i]) for line in [header, *lines]) for i in range(len(header))]
+
+    def render(cells: Sequence[str]) -> str:
+        return "| " + " | ".join(cell.ljust(width) for cell, width in zip(cells, widths)) + " |"
+
+    return "\n".join([render(header), render(["-" * width for width in widths]), *map(render, lines)])
+
+
+def plot_learning_curves(curves: dict[str, list[Row]], path: Path) -> None:
+    """Picture of the chain's learning curves as PNG: loss, top-1 error and learning rate against steps.
+
+    curves: stage name -> rows with "step" and any of "train_loss", "train_top1_error", "val_loss", "val_top1_error",
+        "learning_rate"; the stages follow each other along the axis.
+    """
+    from matplotlib.figure import Figure  # not pyplot: no global state, no display
+
+    figure = Figure(figsize=(10, 7), layout="constrained")
+    loss, error, rate = figure.subplots(3, 1, sharex=True, height_ratios=(3, 3, 1))
+    start = 0
+    for number, (stage, rows) in enumerate(curves.items()):
+        for axes, prefix, suffix in ((loss, "train_", "loss"), (loss, "val_", "loss")) + tuple(
+            (error, prefix, "top1_error") for prefix in ("train_", "val_")
+        ):
+            points = [(start + row["step"], row[prefix + suffix]) for row in rows if prefix + suffix in row]
+            if points:
+                style = {"train_": {"alpha": 0.5, "lw": 1}, "val_": {"marker": "o", "ms": 3, "lw": 1.5}}[prefix]
+                label = prefix.rstrip("_") if number == 0 else None
+                axes.plot(*zip(*points), color={"train_": "C0", "val_": "C1"}[prefix], label=label, **style)
+        rates = [(start + row["step"], row["learning_rate"]) for row in rows if "learning_rate" in row]
+        if rates:
+            rate.plot(*zip(*rates), color="C2")
+        for axes in (loss, error, rate):
+            axes.axvline(start, color="0.7", lw=0.8, ls="--")
+        loss.annotate(f" {stage}", (start, 1), xycoords=("data", "axes fraction"), va="bottom", fontsize=9)
+        start += max((row["step"] for row in rows), default=0)
+    loss.set_ylabel("loss")
+    error.set_ylabel("top-1 error (%)")
+    rate.set_ylabel("learning rate")
+    rate.set_yscale("log")
+    rate.set_xlabel("step")
+    loss.legend(frameon=False)
+    temporary = path.with_name(f".{path.name}.tmp")
+    figure.savefig(temporary, format="png", dpi=100)
+    os.replace(temporary, path)

@@ -1,0 +1,170 @@
+"""The chain of stages, S=256 -> 384 -> scale jitter: each starts from another's weights; one workdir holds them all."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import jax
+from absl import logging
+
+from vgg_jax.data.sources import Source, open_source
+from vgg_jax.data.statistics import (
+    IMAGENET_STATISTICS,
+    ColourStatistics,
+    colour_statistics,
+    load_statistics,
+    save_statistics,
+)
+from vgg_jax.errors import InputError
+from vgg_jax.eval.stage import dense_row
+from vgg_jax.model import VGG, model_dtype
+from vgg_jax.report import Row, add_rows, plot_learning_curves, write_atomically
+from vgg_jax.training import parallel
+from vgg_jax.training.log import read_log
+from vgg_jax.training.loop import StageInputs, run_stage, stage_seed
+from vgg_jax.training.state import Params, init_params
+from vgg_jax.training.workdir import check_identity, locked
+from vgg_jax.weights.load import load_weights
+from vgg_jax.weights.warm_start import warm_start
+
+Config = Any
+
+
+def run_chain(config: Config, workdir: str | Path) -> list[Row]:
+    """Train the stages of ``config.chain`` in order, and evaluate each densely; returns the rows of results.
+
+    A finished stage is skipped, an interrupted one goes on at the exact step. Writes WORKDIR/STAGE/, results.json and
+    learning_curve.png. Raises InputError for bad input; a workdir admits one writer at a time.
+    """
+    workdir = Path(workdir)
+    check_chain(config)
+    sources = {split: open_split(config, split) for split in ("train", "val")}
+    parallel.check_division(
+        config.train.batch_size, config.train.micro_batches, jax.device_count(), config.train.reduction
+    )
+    with locked(workdir):
+        check_identity(workdir, config.to_dict())
+        statistics = _frozen_statistics(config, workdir, sources["train"])
+        model = build_model(config, statistics, len(sources["train"].class_names))
+        _write_class_names(workdir, sources["train"])
+        shown = statistics if config.train.colour_shift else None
+        inputs = StageInputs(sources["train"], sources["val"], dataset_name(config), shown, parallel.data_mesh())
+        rows = []
+        for name in config.chain:
+            _train_stage(config, name, workdir, model, inputs)
+            rows.append(_evaluate_stage(config, name, workdir))
+            add_rows(workdir / "results.json", rows[-1:])
+            plot_learning_curves({s: read_log(workdir / s) for s in config.chain}, workdir / "learning_curve.png")
+        return rows
+
+
+def check_chain(config: Config) -> None:
+    """Raise InputError unless each stage of the chain is described, and its scales admit the crop."""
+    crop = config.model.crop_size
+    for name in config.chain:
+        if name not in config.stages:
+            raise InputError(f"chain names the stage {name!r}, but config.stages has {', '.join(config.stages)}")
+        scale = tuple(config.stages[name].scale)
+        if len(scale) != 2 or scale[0] > scale[1]:
+            raise InputError(f"stages.{name}.scale is {scale}, but a pair (S_min, S_max) is expected, as (256, 512)")
+        if scale[0] < crop:
+            raise InputError(
+                f"stages.{name}.scale begins at {scale[0]}, smaller than the crop of {crop}: "
+                "choose a scale of at least model.crop_size"
+            )
+
+
+def open_split(config: Config, split: str) -> Source:
+    """A split of the config's data set."""
+    data = config.data
+    return open_source(
+        data.source,
+        data.path,
+        split,
+        split_seed=data.split_seed,
+        val_fraction=data.val_fraction,
+        test_fraction=data.test_fraction,
+        images_per_class=data.images_per_class,
+    )
+
+
+def dataset_name(config: Config) -> str:
+    """The data set's name in results: ``data.name``, else the last part of its path, else its source."""
+    data = config.data
+    return data.name or Path(data.path or data.source).name
+
+
+def build_model(config: Config, statistics: ColourStatistics, num_classes: int) -> VGG:
+    """The model that a config describes; the classes come from the data, the config may only confirm their number."""
+    if config.num_classes not in (None, num_classes):
+        raise InputError(f"num_classes is {config.num_classes}, but the data set has {num_classes} classes")
+    fields = {**config.model.to_dict(), "dtype": model_dtype(config.model.dtype)}
+    return VGG(**fields, num_classes=num_classes, mean_rgb=statistics.mean_rgb)
+
+
+def _train_stage(config: Config, name: str, workdir: Path, model: VGG, inputs: StageInputs) -> None:
+    directory = workdir / name
+    finished = directory / "finished.json"
+    stage = config.stages[name]
+    if finished.exists() and (record := json.loads(finished.read_text()))["steps"] >= stage.steps:
+        logging.info("%s: finished (%d steps), skipped", name, record["steps"])
+        return
+    directory.mkdir(exist_ok=True)
+    params, init = starting_params(config, name, workdir, model)
+    logging.info("%s: S = %s, %d steps, starting from %s", name, tuple(stage.scale), stage.steps, init)
+    run_stage(config, name, directory, model, params, init, inputs)
+    write_atomically(finished, json.dumps({"steps": stage.steps}) + "\n")
+
+
+def _evaluate_stage(config: Config, name: str, workdir: Path) -> Row:
+    """The single-scale dense row of a stage's best checkpoint."""
+    source = open_split(config, config.eval.split)
+    options = {"batch_size": config.eval.batch_size, "on_error": config.data.on_error, "threads": config.data.threads}
+    return dense_row(workdir / name, source, split=config.eval.split, **options)
+
+
+def starting_params(config: Config, name: str, workdir: Path, model: VGG) -> tuple[Params, str]:
+    """(params, where they come from in words) that a stage begins with.
+
+    ``init_from`` is "" (fresh), "stage:NAME" of this workdir, "workdir:DIR/STAGE" of another, or "weights:FILE"; the
+    best checkpoint of a stage is meant. ``init_layers`` says which layers are taken.
+    """
+    stage = config.stages[name]
+    fresh = init_params(model, stage_seed(config.seed, name))
+    drawn = model.initializer if model.initializer == "glorot" else f"{model.initializer}({model.initializer_std:g})"
+    if not stage.init_from:
+        return fresh, drawn
+    kind, _, where = stage.init_from.partition(":")
+    paths = {"stage": workdir / where, "workdir": Path(where), "weights": Path(where)}
+    if kind not in paths or not where:
+        raise InputError(
+            f"stages.{name}.init_from is {stage.init_from!r}, but stage:NAME, workdir:DIR/STAGE or weights:FILE is expected"
+        )
+    _, donor = load_weights(paths[kind])
+    try:
+        params = warm_start(fresh, donor, stage.init_layers)
+    except InputError as error:
+        raise InputError(f"stages.{name}.init_from={stage.init_from}: {error}") from None
+    words = f"{stage.init_layers} layers of {stage.init_from}"
+    return params, words if stage.init_layers == "all" else f"{words}, others {drawn}"
+
+
+def _frozen_statistics(config: Config, workdir: Path, train: Source) -> ColourStatistics:
+    path = workdir / "colour_statistics.json"
+    if not path.exists():
+        if config.data.statistics == "imagenet":
+            statistics = IMAGENET_STATISTICS
+        elif config.data.statistics == "compute":
+            statistics = colour_statistics(train, on_error=config.data.on_error, threads=config.data.threads)
+        else:
+            statistics = load_statistics(config.data.statistics)
+        save_statistics(path, statistics)
+    return load_statistics(path)
+
+
+def _write_class_names(workdir: Path, source: Source) -> None:
+    path = workdir / "classes.txt"
+    text = "".join(f"{name}\n" for name in source.class_names)
+    if path.exists() and path.read_text() != text:
+        raise InputError(f"the data set's classes differ from those in {path}: give another --workdir")
+    write_atomically(path, text)

@@ -1,0 +1,262 @@
+"""The loop of one stage: train, validate, control the rate, checkpoint, resume at the exact step (sec. 3.1)."""
+
+import math
+import zlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from absl import logging
+from jax.sharding import Mesh
+from tqdm import tqdm
+
+from vgg_jax import checkpoint, optimizer
+from vgg_jax.data.pipeline import training_batches
+from vgg_jax.data.sources import Source
+from vgg_jax.data.statistics import ColourStatistics
+from vgg_jax.errors import InputError
+from vgg_jax.eval.dataset import check_labels
+from vgg_jax.model import VGG
+from vgg_jax.optimizer import RateState
+from vgg_jax.training import parallel
+from vgg_jax.training.log import StageLog, note_bad_images
+from vgg_jax.training.state import Params, TrainState, init_state
+from vgg_jax.training.step import Objective
+from vgg_jax.training.validation import make_validation
+from vgg_jax.weights.load import model_fields
+
+Config = Any  # an ml_collections.ConfigDict; the loop is the lowest floor that sees one
+
+
+class StageInputs(NamedTuple):
+    """What a stage trains on; statistics of the training split, or None for no colour shift."""
+
+    train: Source
+    val: Source
+    dataset: str
+    statistics: ColourStatistics | None
+    mesh: Mesh
+
+
+class Progress(NamedTuple):
+    """What the loop remembers beside the arrays; saved as JSON in every checkpoint."""
+
+    step: int
+    rate: RateState
+    train_error_sum: float = 0.0  # of the steps since the last validation
+    train_error_steps: int = 0
+
+
+def run_stage(
+    config: Config, name: str, directory: Path, model: VGG, start: Params, init: str, inputs: StageInputs
+) -> None:
+    """Train a stage to its end in ``directory``, going on from its latest checkpoint if there is one.
+
+    start: the params that a fresh run begins with; init: in words, where they come from; saved in each checkpoint.
+    Raises InputError for bad input and for a loss that is not finite.
+    """
+    stage, train = config.stages[name], config.train
+    optimizer.check_rate_control(stage.rate_control)
+    sgd = optimizer.sgd(stage.learning_rate, **config.optimizer)
+    seed = stage_seed(config.seed, name)
+    colour = inputs.statistics
+    objective = Objective(
+        model, colour and colour.eigenvalues, colour and colour.eigenvectors, seed, stage.train_layers
+    )
+    step_options = {"batch_size": train.batch_size, "micro_batches": train.micro_batches, "reduction": train.reduction}
+    train_step = parallel.parallel_train_step(objective, sgd, inputs.mesh, **step_options)
+    info = {
+        **{"stage": name, "train_scale": list(stage.scale), "init": init},
+        **{"model": model_fields(model), "dataset": inputs.dataset, "seed": config.seed},
+    }
+    with checkpoint.open_checkpoints(directory / "checkpoints") as manager:
+        state, progress = _start_or_resume(manager, start, sgd, stage, model, inputs.mesh)
+        if progress.rate.finished or progress.step >= stage.steps:
+            return
+        batches = _checked_batches(config, stage, seed, progress.step, inputs, model, directory)
+        validate = make_validation(config, stage, model, inputs.val, inputs.mesh)
+        epoch_steps = max(1, len(inputs.train) // train.batch_size)
+        with StageLog(directory, progress.step) as log:
+            run = _Run(config, stage, info, manager, log, validate, epoch_steps, model.num_classes)
+            _train(run, train_step, state, progress, batches, inputs.mesh)
+
+
+class _Run(NamedTuple):
+    config: Config
+    stage: Config
+    info: dict[str, Any]
+    manager: Any
+    log: StageLog
+    validate: Callable[[Params], dict[str, float]]
+    epoch_steps: int
+    num_classes: int
+
+
+def _train(run: _Run, train_step: parallel.Step, state: TrainState, progress: Progress, batches: Any, mesh: Mesh) -> None:
+    train, stage = run.config.train, run.stage
+    validate_every = train.validate_every or run.epoch_steps
+    window: list[dict[str, float]] = []  # metrics since the last log row
+    pending: tuple[int, dict[str, jax.Array]] | None = None
+    rate_in_state: float | None = None
+
+    def settle() -> None:
+        """Take in the metrics of the step before: one step late, so that the device is never idle."""
+        nonlocal pending, progress
+        if pending is None:
+            return
+        step, metrics = pending[0], {key: float(value) for key, value in pending[1].items()}
+        pending = None
+        _check_finite(metrics["loss"], step, stage)
+        window.append(metrics)
+        progress = progress._replace(
+            train_error_sum=progress.train_error_sum + metrics["top1_error"],
+            train_error_steps=progress.train_error_steps + 1,
+        )
+        bar.set_postfix(loss=f"{metrics['loss']:.3f}", refresh=False)
+        if step % train.log_every == 0 or step == stage.steps:
+            means = {f"train_{key}": float(np.mean([m[key] for m in window])) for key in metrics}
+            run.log.write(step, **means, learning_rate=_rate(stage, run.config, progress, step - 1))
+            window.clear()
+
+    images = train.batch_size
+    with tqdm(
+        total=stage.steps * images, initial=progress.step * images, unit="img", unit_scale=True, desc=run.info["stage"]
+    ) as bar:
+        for step in range(progress.step + 1, stage.steps + 1):
+            if (rate := _rate(stage, run.config, progress, step - 1)) != rate_in_state:
+                state, rate_in_state = _with_rate(state, rate, mesh), rate
+            state, metrics = train_step(state, parallel.shard_batch(next(batches), mesh))
+            settle()
+            pending = (step, metrics)
+            bar.update(images)
+            error = None
+            if step % validate_every == 0 or step == stage.steps:
+                settle()
+                error, progress = _validated(run, state.params, progress, step, step % validate_every == 0)
+            if error is not None or (train.checkpoint_every and step % train.checkpoint_every == 0):
+                settle()
+                progress = progress._replace(step=step)
+                save(run, state, progress, error)
+            if progress.rate.finished:
+                logging.info("%s: the error no longer falls; the stage ends at step %d", run.info["stage"], step)
+                break
+
+
+def save(run: _Run, state: TrainState, progress: Progress, error: float | None) -> None:
+    """Checkpoint: params apart from the optimizer's state, so that evaluation reads no more than it needs."""
+    info = {**run.info, "step": progress.step, "progress": _progress_record(progress), "val_top1_error": error}
+    items = {"params": state.params, "optimizer": {"step": state.step, "opt_state": state.opt_state}}
+    checkpoint.save(run.manager, progress.step, items, info, error)
+
+
+def _validated(
+    run: _Run, params: Params, progress: Progress, step: int, epoch_ended: bool
+) -> tuple[float, Progress]:
+    """Validation error at a step, and the progress after it; the rate controller hears of whole epochs alone."""
+    val = run.validate(params)
+    run.log.write(step, **{f"val_{key}": value for key, value in val.items()})
+    train_error = progress.train_error_sum / max(progress.train_error_steps, 1)
+    logging.info(
+        "%s step %d: val top-1 error %.2f%%, top-5 %.2f%%, loss %.4f; train top-1 error %.2f%%, rate %g",
+        *(run.info["stage"], step, val["top1_error"], val["top5_error"], val["loss"]),
+        *(train_error, progress.rate.learning_rate),
+    )
+    if abs(val["loss"] - math.log(run.num_classes)) < 1e-3 * math.log(run.num_classes):
+        logging.warning(
+            "%s: the loss is still ln(%d) = %.3f, that of a constant guess: if it stays there, try a larger "
+            "learning_rate, model.initializer=glorot, or a warm start from net A (stages.%s.init_from)",
+            *(run.info["stage"], run.num_classes, math.log(run.num_classes), run.info["stage"]),
+        )
+    if not epoch_ended:
+        return val["top1_error"], progress
+    progress = progress._replace(train_error_sum=0.0, train_error_steps=0)
+    if run.stage.rate_control == "plateau":
+        control = run.config.rate_control
+        watched = {"val": val["top1_error"], "train": train_error}[control.split]
+        options = {"patience": control.patience, "min_delta": control.min_delta, "factor": control.factor}
+        progress = progress._replace(rate=optimizer.after_epoch(progress.rate, watched, **options))
+    return val["top1_error"], progress
+
+
+def _start_or_resume(
+    manager: Any, start: Params, sgd: Any, stage: Config, model: VGG, mesh: Mesh
+) -> tuple[TrainState, Progress]:
+    step = checkpoint.find_step(manager, "latest")
+    fresh = parallel.replicate(init_state(start, sgd, stage.train_layers), mesh)
+    if step is None:
+        return fresh, Progress(0, RateState(stage.learning_rate))
+    info = checkpoint.read_info(manager, step)
+    fields = model_fields(model)
+    differing = [f"{k}: checkpoint {info['model'].get(k)}, now {v}" for k, v in _listed(fields).items() if info["model"].get(k) != v]
+    if differing:
+        raise InputError(f"the checkpoint in {manager.directory} is of another model: {'; '.join(differing)}")
+    targets = {"params": fresh.params, "optimizer": {"step": fresh.step, "opt_state": fresh.opt_state}}
+    restored = checkpoint.restore(manager, step, targets)
+    logging.info("%s: resumed at step %d", info["stage"], step)
+    record = info["progress"]
+    progress = Progress(**{**record, "rate": RateState(**record["rate"])})
+    return TrainState(restored["optimizer"]["step"], restored["params"], restored["optimizer"]["opt_state"]), progress
+
+
+def _checked_batches(
+    config: Config, stage: Config, seed: int, first_step: int, inputs: StageInputs, model: VGG, directory: Path
+) -> Iterator[dict[str, np.ndarray]]:
+    """Training batches from a step on; labels checked, unreadable records noted in bad_images.txt."""
+    batches = training_batches(
+        inputs.train,
+        scale=tuple(stage.scale),
+        crop_size=model.crop_size,
+        batch_size=config.train.batch_size,
+        seed=seed,
+        first_step=first_step,
+        process_index=jax.process_index(),
+        process_count=jax.process_count(),
+        on_error=config.data.on_error,
+        workers=config.data.workers,
+        threads=config.data.threads,
+    )
+    count = len(inputs.train)
+    for batch in batches:
+        if batch["label"].min() < 0:
+            raise InputError("the training split holds an unlabelled image (label -1): it cannot be trained on")
+        check_labels(batch["label"], model.num_classes)
+        passed_over = zip(batch["record"].tolist(), batch["skipped"].tolist())
+        bad = [inputs.train[(record + i) % count].name for record, skipped in passed_over for i in range(skipped)]
+        note_bad_images(directory / "bad_images.txt", bad)
+        yield {name: batch[name] for name in ("image", "label", "index")}
+
+
+def _rate(stage: Config, config: Config, progress: Progress, steps_done: int) -> float:
+    if stage.rate_control == "steps":
+        factor = config.rate_control.factor
+        return optimizer.stepped_rate(stage.learning_rate, steps_done, stage.rate_boundaries, factor)
+    return progress.rate.learning_rate
+
+
+def _with_rate(state: TrainState, rate: float, mesh: Mesh) -> TrainState:
+    dtype = state.opt_state.hyperparams["learning_rate"].dtype
+    hyperparams = {**state.opt_state.hyperparams, "learning_rate": parallel.replicate(np.asarray(rate, dtype), mesh)}
+    return state._replace(opt_state=state.opt_state._replace(hyperparams=hyperparams))
+
+
+def stage_seed(seed: int, stage: str) -> int:
+    """A seed for a stage's data, dropout and colours: positions begin at 0 in each stage, draws must not repeat."""
+    return int(np.random.SeedSequence([seed, zlib.crc32(stage.encode())]).generate_state(1)[0])
+
+
+def _check_finite(loss: float, step: int, stage: Config) -> None:
+    if not math.isfinite(loss):
+        raise InputError(
+            f"the loss is {loss} at step {step}: the training diverged; try a smaller learning_rate than "
+            f"{stage.learning_rate:g}, or model.initializer=glorot; the checkpoints before this step are intact"
+        )
+
+
+def _progress_record(progress: Progress) -> dict[str, Any]:
+    return {**progress._asdict(), "rate": progress.rate._asdict()}
+
+
+def _listed(fields: dict[str, Any]) -> dict[str, Any]:
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in fields.items()}

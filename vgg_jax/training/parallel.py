@@ -1,0 +1,129 @@
+"""Synchronous data parallelism, applied once around the pure step (sec. 3.3)."""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax import Array, lax
+from jax.sharding import AxisType, Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from vgg_jax.compilation import compiler_options
+from vgg_jax.errors import InputError
+from vgg_jax.model import VGG
+from vgg_jax.training.state import TrainState
+from vgg_jax.training.step import Batch, Objective, Tree, eval_step, train_step
+
+AXIS = "data"
+REDUCTIONS = ("ordered", "all_reduce")
+
+Step = Callable[[TrainState, Batch], tuple[TrainState, dict[str, Array]]]
+
+
+def data_mesh() -> Mesh:
+    """One axis over all devices of all processes."""
+    return jax.make_mesh((jax.device_count(),), (AXIS,), axis_types=(AxisType.Auto,))
+
+
+def parallel_train_step(
+    objective: Objective,
+    optimizer: optax.GradientTransformationExtraArgs,
+    mesh: Mesh,
+    *,
+    batch_size: int,
+    micro_batches: int = 8,
+    reduction: str = "ordered",
+) -> Step:
+    """The jitted step over a mesh: state replicated and donated, batch split; gradients reduced in float32.
+
+    reduction: "ordered" adds the gradients of the micro-batches in one fixed order, so that the result has the same
+        bits on 1, 2, 4, ... devices; "all_reduce" leaves the order to the machine, which can be faster.
+    Raises InputError where batch, micro-batches and devices do not divide.
+    """
+    devices = mesh.size
+    check_division(batch_size, micro_batches, devices, reduction)
+    step = functools.partial(
+        train_step,
+        objective=objective,
+        optimizer=optimizer,
+        batch_size=batch_size,
+        micro_batches=micro_batches // devices,
+        varying=_varying,
+        all_reduce=_ordered_all_reduce if reduction == "ordered" else _plain_all_reduce,
+    )
+    sharded = jax.shard_map(step, mesh=mesh, in_specs=(P(), P(AXIS)), out_specs=(P(), P()))
+    return jax.jit(sharded, donate_argnums=0, compiler_options=compiler_options())
+
+
+def parallel_eval_step(model: VGG, mesh: Mesh, *, micro_batches: int = 8) -> Callable[[Tree, Batch], dict[str, Array]]:
+    """The jitted `eval_step` over a mesh, its sums in the order of `parallel_train_step`'s "ordered" reduction."""
+    step = functools.partial(
+        eval_step,
+        model=model,
+        micro_batches=micro_batches // mesh.size,
+        varying=_varying,
+        all_reduce=_ordered_all_reduce,
+    )
+    sharded = jax.shard_map(step, mesh=mesh, in_specs=(P(), P(AXIS)), out_specs=P())
+    return jax.jit(sharded, compiler_options=compiler_options())
+
+
+def check_division(batch_size: int, micro_batches: int, devices: int, reduction: str) -> None:
+    """Raise InputError unless the batch splits into the micro-batches, and these over the devices."""
+    if reduction not in REDUCTIONS:
+        raise InputError(f"unknown reduction {reduction!r}: choose one of {', '.join(REDUCTIONS)}")
+    if micro_batches < 1 or micro_batches & (micro_batches - 1):
+        raise InputError(f"micro_batches is {micro_batches}, but it must be a power of two")
+    if batch_size % micro_batches:
+        raise InputError(
+            f"batch_size {batch_size} does not divide into {micro_batches} micro-batches: choose a multiple of it"
+        )
+    if micro_batches % devices:
+        raise InputError(
+            f"{micro_batches} micro-batches do not divide over {devices} devices: "
+            "set micro_batches to a multiple of the number of devices, or use a number of devices that is a power of two"
+        )
+
+
+def replicate(tree: Tree, mesh: Mesh) -> Tree:
+    """Copies of a tree of host or device arrays on every device of the mesh."""
+    sharding = NamedSharding(mesh, P())
+    return jax.tree.map(lambda a: jax.make_array_from_callback(np.shape(a), sharding, lambda i: np.asarray(a)[i]), tree)
+
+
+def shard_batch(batch: dict[str, np.ndarray], mesh: Mesh) -> Batch:
+    """This process's block of a global batch -> arrays that are split over all devices by their first axis."""
+    sharding = NamedSharding(mesh, P(AXIS))
+    return {name: jax.make_array_from_process_local_data(sharding, a) for name, a in batch.items()}
+
+
+def _varying(tree: Tree) -> Tree:
+    # A gradient with respect to a replicated value would be summed over devices by itself, in no fixed order.
+    return jax.tree.map(lambda a: lax.pcast(a, AXIS, to="varying"), tree)
+
+
+def _plain_all_reduce(tree: Tree) -> Tree:
+    return jax.tree.map(lambda a: lax.psum(a, AXIS), tree)
+
+
+def _ordered_all_reduce(tree: Tree) -> Tree:
+    """Sum over devices in a fixed binary-tree order, at the traffic of a ring all-reduce.
+
+    Each device receives all devices' values of its own slice, adds them up in order, and gives the slice to all.
+    """
+    devices = lax.axis_size(AXIS)
+
+    def reduce(x: Array) -> Array:
+        slices = jnp.pad(x.reshape(-1), (0, -x.size % devices)).reshape(devices, -1)
+        mine = lax.all_to_all(slices, AXIS, split_axis=0, concat_axis=0)  # [devices, slice]
+        while len(mine) > 1:
+            mine = mine.reshape(-1, 2, mine.shape[-1])
+            mine = mine[:, 0] + mine[:, 1]
+        whole: Any = lax.all_gather(mine[0], AXIS, tiled=True, to="invarying")
+        return whole[: x.size].reshape(x.shape)
+
+    return jax.tree.map(reduce, tree)

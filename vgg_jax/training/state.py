@@ -1,0 +1,50 @@
+"""The state of a training run: one immutable record of arrays."""
+
+from collections.abc import Collection
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax import Array
+
+from vgg_jax.architectures import FC_LAYERS
+from vgg_jax.errors import InputError
+from vgg_jax.model import VGG
+
+Params = dict[str, dict[str, Array]]
+
+TRAINED_LAYERS = ("all", "fc")
+
+
+class TrainState(NamedTuple):
+    """step: int32, optimizer steps done; params: all layers; opt_state: of the trained layers alone."""
+
+    step: Array
+    params: Params
+    opt_state: Any
+
+
+def init_params(model: VGG, seed: int) -> Params:
+    """Freshly drawn params of a model, by its initialiser."""
+    crop = model.crop_size
+    images = jax.ShapeDtypeStruct((1, crop, crop, 3), jnp.uint8)
+    init = jax.jit(lambda key: model.init(key, jnp.zeros(images.shape, images.dtype))["params"])
+    return init(jax.random.key(seed))
+
+
+def init_state(params: Params, optimizer: optax.GradientTransformation, trained: str = "all") -> TrainState:
+    """State at step 0; ``trained`` names the layers that learn, see `split_params`."""
+    opt_state = optimizer.init(split_params(params, trained)[0])
+    return TrainState(jnp.zeros((), jnp.int32), params, opt_state)
+
+
+def split_params(params: Params, trained: str) -> tuple[Params, Params]:
+    """(trained, frozen) layers; ``trained`` is "all", or "fc" for the fully connected layers alone."""
+    if trained not in TRAINED_LAYERS:
+        raise InputError(f"unknown train_layers {trained!r}: choose one of {', '.join(TRAINED_LAYERS)}")
+    names: Collection[str] = params if trained == "all" else FC_LAYERS
+    return (
+        {name: layer for name, layer in params.items() if name in names},
+        {name: layer for name, layer in params.items() if name not in names},
+    )

@@ -1,0 +1,140 @@
+"""The training step, a pure function of state and batch; parallelism is put around it in parallel.py."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax import Array, lax
+
+from vgg_jax.images.colour import colour_shift
+from vgg_jax.metrics import cross_entropy, top_k_correct
+from vgg_jax.model import VGG
+from vgg_jax.training.state import Params, TrainState, split_params
+
+Tree = Any
+Batch = dict[str, Array]  # "image" uint8 [N, crop, crop, 3], "label" int32 [N], "index" int32 [N]: global positions
+
+
+class Objective(NamedTuple):
+    """What a step minimises: a model, its colour augmentation, the seed of its randomness and the layers that learn.
+
+    eigenvalues [3] and eigenvectors [3, 3] of the training set's RGB in [0, 1], or None for no colour shift.
+    """
+
+    model: VGG
+    eigenvalues: Any = None
+    eigenvectors: Any = None
+    seed: int = 0
+    trained: str = "all"
+
+
+def loss_sums(objective: Objective, params: Params, batch: Batch) -> tuple[Array, dict[str, Array]]:
+    """Sum of the loss over a batch, and sums for the log: {"loss", "top1_correct", "top5_correct"}.
+
+    An example's dropout and colour shift depend on the seed and its global position alone.
+    """
+    dropout_key, colour_key = jax.random.split(jax.random.key(objective.seed))
+    images = batch["image"]
+    if objective.eigenvalues is not None:
+        eigenvalues, eigenvectors = (
+            jnp.asarray(a, jnp.float32) for a in (objective.eigenvalues, objective.eigenvectors)
+        )
+        images = colour_shift(images, colour_key, batch["index"], eigenvalues, eigenvectors)
+    logits = objective.model.apply(
+        {"params": params}, images, train=True, example_index=batch["index"], rngs={"dropout": dropout_key}
+    )
+    loss = cross_entropy(logits, batch["label"]).sum()
+    sums = {f"top{k}_correct": top_k_correct(logits, batch["label"], k).sum().astype(jnp.float32) for k in (1, 5)}
+    return loss, {"loss": loss.astype(jnp.float32), **sums}
+
+
+def identity(tree: Tree) -> Tree:
+    """The collective of a single device."""
+    return tree
+
+
+def train_step(
+    state: TrainState,
+    batch: Batch,
+    *,
+    objective: Objective,
+    optimizer: optax.GradientTransformationExtraArgs,
+    batch_size: int,
+    micro_batches: int = 1,
+    varying: Callable[[Tree], Tree] = identity,
+    all_reduce: Callable[[Tree], Tree] = identity,
+) -> tuple[TrainState, dict[str, Array]]:
+    """One SGD step on a batch; returns the new state and the batch's mean loss and top-1, top-5 errors in percent.
+
+    batch: this device's share of the global batch of ``batch_size`` examples, its gradient summed over
+        ``micro_batches`` equal parts (a power of two) in a fixed order.
+    varying, all_reduce: mark a tree as different on each device, sum one over all devices.
+    """
+    trained, frozen = split_params(state.params, objective.trained)
+    trained_here, frozen_here = varying(trained), varying(frozen)
+
+    def gradients(micro_batch: Batch) -> Tree:
+        def mean_loss(layers: Params) -> tuple[Array, dict[str, Array]]:
+            loss, sums = loss_sums(objective, {**frozen_here, **layers}, micro_batch)
+            return loss / batch_size, sums
+
+        return jax.grad(mean_loss, has_aux=True)(trained_here)
+
+    parts = jax.tree.map(lambda a: a.reshape(micro_batches, -1, *a.shape[1:]), batch)
+    grads, sums = all_reduce(sum_over_parts(gradients, parts, micro_batches, varying))
+    updates, opt_state = optimizer.update(grads, state.opt_state, trained)
+    params = {**state.params, **optax.apply_updates(trained, updates)}
+    metrics = {
+        "loss": sums["loss"] / batch_size,
+        "top1_error": 100.0 * (1.0 - sums["top1_correct"] / batch_size),
+        "top5_error": 100.0 * (1.0 - sums["top5_correct"] / batch_size),
+    }
+    return TrainState(state.step + 1, params, opt_state), metrics
+
+
+def sum_over_parts(f: Callable[[Tree], Tree], parts: Tree, count: int, varying: Callable[[Tree], Tree]) -> Tree:
+    """Sum of f over the leading axis of ``parts``, added up as a balanced binary tree.
+
+    Floating-point sums depend on their order. In this one, the sum over half of the parts is a partial sum of the
+    whole, so a device that holds 1/2, 1/4, ... of the parts computes exactly what one device would have.
+    Scans, not unrolled code: the program holds f once.
+    """
+    if count == 1:
+        return f(jax.tree.map(lambda a: a[0], parts))
+    halves = jax.tree.map(lambda a: a.reshape(2, count // 2, *a.shape[1:]), parts)
+
+    def add_half(total: Tree, half: Tree) -> tuple[Tree, None]:
+        return jax.tree.map(jnp.add, total, sum_over_parts(f, half, count // 2, varying)), None
+
+    shapes = jax.eval_shape(f, jax.tree.map(lambda a: a[0], parts))
+    zeros = varying(jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes))
+    return lax.scan(add_half, zeros, halves)[0]
+
+
+def eval_step(
+    params: Params,
+    batch: Batch,
+    *,
+    model: VGG,
+    micro_batches: int = 1,
+    varying: Callable[[Tree], Tree] = identity,
+    all_reduce: Callable[[Tree], Tree] = identity,
+) -> dict[str, Array]:
+    """Sums over the examples of a batch whose "mask" is True: {"loss", "top1_correct", "top5_correct", "count"}.
+
+    Computed in the micro-batches of training, so that the figures have the same bits on any number of devices.
+    """
+    params_here = varying(params)
+
+    def sums(micro_batch: Batch) -> dict[str, Array]:
+        weights = micro_batch["mask"].astype(jnp.float32)
+        labels = jnp.where(micro_batch["mask"], micro_batch["label"], 0)
+        logits = model.apply({"params": params_here}, micro_batch["image"])
+        correct = {f"top{k}_correct": (top_k_correct(logits, labels, k) * weights).sum() for k in (1, 5)}
+        loss = jnp.where(micro_batch["mask"], cross_entropy(logits, labels), 0.0).sum()
+        return {"loss": loss.astype(jnp.float32), "count": weights.sum(), **correct}
+
+    parts = jax.tree.map(lambda a: a.reshape(micro_batches, -1, *a.shape[1:]), batch)
+    return all_reduce(sum_over_parts(sums, parts, micro_batches, varying))

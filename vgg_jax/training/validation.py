@@ -1,0 +1,51 @@
+"""Validation during training: the centre crop at Q = S over the whole split."""
+
+from collections.abc import Callable
+from typing import Any
+
+from jax.sharding import Mesh
+
+from vgg_jax.data.pipeline import centre_crop_batches
+from vgg_jax.data.sources import Source
+from vgg_jax.errors import InputError
+from vgg_jax.eval.dataset import check_labels
+from vgg_jax.eval.posteriors import single_scale
+from vgg_jax.model import VGG
+from vgg_jax.training import parallel
+from vgg_jax.training.state import Params
+
+
+def make_validation(
+    config: Any, stage: Any, model: VGG, source: Source, mesh: Mesh
+) -> Callable[[Params], dict[str, float]]:
+    """A function params -> {"loss", "top1_error", "top5_error"} of a split, errors in percent (sec. 3.1).
+
+    Every image counts exactly once: sums and counts, never means of batch means. The jitted step is compiled once.
+    """
+    train, data = config.train, config.data
+    eval_step = parallel.parallel_eval_step(model, mesh, micro_batches=train.micro_batches)
+
+    def validate(params: Params) -> dict[str, float]:
+        totals: dict[str, float] = {}
+        seen = 0
+        for batch in centre_crop_batches(
+            source,
+            smallest_side=single_scale(stage.scale),
+            crop_size=model.crop_size,
+            batch_size=train.batch_size,
+            on_error=data.on_error,
+            threads=data.threads,
+        ):
+            check_labels(batch["label"][batch["mask"]], model.num_classes)
+            seen += int(batch["mask"].sum())
+            arrays = {name: batch[name] for name in ("image", "label", "mask")}
+            sums = eval_step(params, parallel.shard_batch(arrays, mesh))
+            totals = {key: totals.get(key, 0.0) + float(value) for key, value in sums.items()}
+        if not seen:
+            raise InputError("no image of the validation split could be read: check data.path")
+        assert totals["count"] == seen, "validation did not count each image once"
+        assert seen == len(source) or data.on_error == "skip", "validation did not see each image"
+        errors = {f"top{k}_error": 100.0 * (1.0 - totals[f"top{k}_correct"] / seen) for k in (1, 5)}
+        return {"loss": totals["loss"] / seen, **errors}
+
+    return validate

@@ -1,0 +1,78 @@
+"""A workdir: its lock, the config that it was made with, and what is frozen into it at the start."""
+
+import contextlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import filelock
+
+from vgg_jax.errors import InputError
+from vgg_jax.report import write_atomically
+
+# Fields that may change between runs of one workdir: they do not touch the numbers.
+FREE_FIELDS = (
+    *("data.path", "data.workers", "data.threads", "eval.batch_size"),
+    *("train.micro_batches", "train.log_every", "train.checkpoint_every"),
+)
+
+
+@contextlib.contextmanager
+def locked(workdir: Path) -> Iterator[None]:
+    """Hold a workdir, made if absent, for one writer; the lock ends with the process, however it ends."""
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+        lock = filelock.FileLock(workdir / ".lock", timeout=0)
+        with lock:
+            yield
+    except filelock.Timeout:
+        raise InputError(f"another run is writing {workdir}: wait for it to end, or give another --workdir") from None
+    except PermissionError as error:
+        raise InputError(f"{workdir} cannot be written ({error.strerror}): give another --workdir") from None
+
+
+def check_identity(workdir: Path, config: dict[str, Any]) -> None:
+    """Save the config on first use; later stop with a list of the fields that differ from the saved one.
+
+    Free to differ: workers, data path, logging and micro-batches. The chain may grow at its end, a stage's steps may grow, and
+    a stage that the saved chain does not run may be changed.
+    """
+    path = workdir / "config.json"
+    fresh = _flat(json.loads(json.dumps(config)))
+    if path.exists():
+        saved = _flat(json.loads(path.read_text()))
+        differing = [
+            f"{field}: saved {_shown(saved, field)}, now {_shown(fresh, field)}"
+            for field in sorted(saved.keys() | fresh.keys())
+            if not _may_differ(field, saved, fresh)
+        ]
+        if differing:
+            raise InputError(
+                f"{workdir} was made with another config: {'; '.join(differing)}. Give another --workdir, or the saved values"
+            )
+    write_atomically(path, json.dumps(config, indent=1) + "\n")
+
+
+def _may_differ(field: str, saved: dict[str, Any], fresh: dict[str, Any]) -> bool:
+    old, new = saved.get(field), fresh.get(field)
+    if old == new or field in FREE_FIELDS:
+        return True
+    if field == "chain":
+        return new[: len(old)] == old
+    section, _, rest = field.partition(".")
+    if section == "stages":
+        stage, _, name = rest.partition(".")
+        return stage not in saved["chain"] or (name == "steps" and new is not None and new >= old)
+    return False
+
+
+def _flat(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in config.items():
+        flat.update(_flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value})
+    return flat
+
+
+def _shown(config: dict[str, Any], field: str) -> str:
+    return repr(config[field]) if field in config else "absent"
