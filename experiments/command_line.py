@@ -1,10 +1,12 @@
 """What the scripts share: a --config that lies beside the script, and a user's mistake told in one sentence."""
 
+import logging
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from absl import app, flags, logging
+from absl import app, flags
+from tqdm import tqdm
 
 from vgg_jax.errors import InputError
 
@@ -15,8 +17,22 @@ Main = Callable[[Sequence[str]], None]
 
 def run(main: Main) -> None:
     """``app.run(main)``, where a flag that does not fit or an InputError ends in one sentence and exit status 1."""
-    logging.set_verbosity(logging.INFO)
+    _show_own_log()
     app.run(_with_errors_told(main), argv=_with_config_found(sys.argv), flags_parser=_parse_flags)
+
+
+class _AboveProgressBars(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        prefix = "" if record.levelno <= logging.INFO else f"{record.levelname.lower()}: "
+        tqdm.write(prefix + self.format(record), file=sys.stderr)
+
+
+def _show_own_log() -> None:
+    """Our own log from INFO on; the libraries' from WARNING on, as absl sets it."""
+    log = logging.getLogger("vgg_jax")
+    log.setLevel(logging.INFO)
+    log.addHandler(_AboveProgressBars())
+    log.propagate = False
 
 
 def _with_errors_told(main: Main) -> Main:
@@ -55,5 +71,5 @@ def _config_path(path: str) -> str:
     beside = HERE / path
     if Path(path).exists() or beside.exists():
         return path if Path(path).exists() else str(beside)
-    known = ", ".join(sorted(f"configs/{p.name}" for p in (HERE / "configs").glob("*.py") if p.stem not in ("base", "__init__")))
-    sys.exit(f"error: --config={path} does not exist, neither here nor beside the script: choose one of {known}, or your own")
+    known = sorted(f"configs/{file.name}" for file in (HERE / "configs").glob("*.py") if file.stem != "base")
+    sys.exit(f"error: --config={path} is neither here nor beside the script: choose one of {', '.join(known)}")

@@ -4,8 +4,8 @@ python experiments/compute_statistics.py --source=folder --path=DIR --output=FIL
 """
 
 from absl import flags
-from command_line import run
 
+from command_line import run
 from vgg_jax.data.sources import SOURCES, SPLITS, open_source
 from vgg_jax.data.statistics import IMAGENET_STATISTICS, colour_statistics, save_statistics
 

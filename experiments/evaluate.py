@@ -6,6 +6,7 @@ python experiments/evaluate.py --workdir=DIR [--stage=jitter] [--split=val|test]
 from pathlib import Path
 
 from absl import flags
+
 from command_line import run
 
 WORKDIR = flags.DEFINE_string("workdir", None, "A workdir that train.py made.", required=True)

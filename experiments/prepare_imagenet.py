@@ -10,8 +10,8 @@ disk space as the tars; decoding every picture once, to name the broken ones, ta
 from collections.abc import Sequence
 
 from absl import flags
-from command_line import run
 
+from command_line import run
 from vgg_jax.data import imagenet
 from vgg_jax.errors import InputError
 

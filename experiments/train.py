@@ -6,8 +6,9 @@ python experiments/train.py --config=configs/quickstart.py [--workdir=DIR] [--co
 from pathlib import Path
 
 from absl import flags
-from command_line import run
 from ml_collections import config_flags
+
+from command_line import run
 
 CONFIG = config_flags.DEFINE_config_file("config", None, "The experiment, as configs/quickstart.py.", lock_config=True)
 WORKDIR = flags.DEFINE_string("workdir", None, "Where checkpoints and results go; runs/<config name> if not given.")

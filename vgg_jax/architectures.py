@@ -32,7 +32,7 @@ _TABLE_1 = {
     "C":     "conv3-64 conv3-64 | conv3-128 conv3-128 | conv3-256 conv3-256 conv1-256           | conv3-512 conv3-512 conv1-512           | conv3-512 conv3-512 conv1-512",
     "D":     "conv3-64 conv3-64 | conv3-128 conv3-128 | conv3-256 conv3-256 conv3-256           | conv3-512 conv3-512 conv3-512           | conv3-512 conv3-512 conv3-512",
     "E":     "conv3-64 conv3-64 | conv3-128 conv3-128 | conv3-256 conv3-256 conv3-256 conv3-256 | conv3-512 conv3-512 conv3-512 conv3-512 | conv3-512 conv3-512 conv3-512 conv3-512",
-}  # noqa: E501
+}
 # fmt: on
 
 

@@ -41,7 +41,8 @@ def save(
     metrics = None if error is None or not math.isfinite(error) else {METRIC: error, "step": step}
     arguments = {name: ocp.args.StandardSave(tree) for name, tree in items.items()}
     try:
-        saved = manager.save(step, args=ocp.args.Composite(info=ocp.args.JsonSave(dict(info)), **arguments), metrics=metrics)
+        composite = ocp.args.Composite(info=ocp.args.JsonSave(dict(info)), **arguments)
+        saved = manager.save(step, args=composite, metrics=metrics)
         manager.wait_until_finished()
     except Exception as reason:  # tensorstore reports a full disk as a ValueError, the file system as an OSError
         raise InputError(
@@ -62,7 +63,7 @@ def find_step(manager: ocp.CheckpointManager, which: str) -> int | None:
 
 
 def restore(manager: ocp.CheckpointManager, step: int, targets: Mapping[str, Any]) -> dict[str, Any]:
-    """Restore named pytrees of a step into the shapes, dtypes and shardings of ``targets`` (arrays or their structs)."""
+    """Restore named pytrees of a step into the shapes, dtypes and shardings of ``targets``, arrays or their structs."""
     arguments = {name: ocp.args.StandardRestore(_structs(tree)) for name, tree in targets.items()}
     try:
         restored = manager.restore(step, args=ocp.args.Composite(**arguments))

@@ -6,9 +6,7 @@ import jax
 
 # XLA's YNNPACK computes the kernel gradient of a convolution as a convolution with an image-sized window, several times
 # slower than XLA's own code for it; fc6 as a 7x7 convolution suffers too. This keeps convolutions out of its hands.
-_CPU_OPTIONS = {
-    "xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT,LIBRARY_FUSION_TYPE_REDUCE"
-}
+_CPU_OPTIONS = {"xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT,LIBRARY_FUSION_TYPE_REDUCE"}
 
 
 @functools.cache

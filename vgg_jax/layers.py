@@ -7,8 +7,8 @@ from vgg_jax.errors import InputError
 
 POOL_ROUNDINGS = ("floor", "ceil")
 
-# (k, alpha as it multiplies the plain sum of squares over n channels). Krizhevsky et al.: k=2, alpha=1e-4. Caffe divides
-# alpha by n and had k=1 fixed at the paper's time; which of the two A-LRN used is not known.
+# (k, alpha as it multiplies the plain sum of squares over n channels). Krizhevsky et al.: k=2, alpha=1e-4. Caffe
+# divides alpha by n and had k=1 fixed at the paper's time; which of the two A-LRN used is not known.
 LRN_CONVENTIONS = {"krizhevsky": (2.0, 1e-4), "caffe": (1.0, 1e-4 / 5)}
 _LRN_CHANNELS, _LRN_BETA = 5, 0.75
 
@@ -56,7 +56,5 @@ def local_response_norm(x: Array, convention: str = "krizhevsky") -> Array:
     half = _LRN_CHANNELS // 2
     squares = jnp.pad(values**2, [(0, 0)] * (x.ndim - 1) + [(half, half)])
     channels = x.shape[-1]
-    window_sum = sum(
-        lax.slice_in_dim(squares, offset, offset + channels, axis=-1) for offset in range(_LRN_CHANNELS)
-    )
+    window_sum = sum(lax.slice_in_dim(squares, offset, offset + channels, axis=-1) for offset in range(_LRN_CHANNELS))
     return (values / (k + alpha * window_sum) ** _LRN_BETA).astype(x.dtype)

@@ -1,4 +1,4 @@
-"""Class VGG: nets A to E driven by a row of Table 1, in their ordinary and their fully convolutional form (sec. 2, 3.2)."""
+"""Class VGG: nets A to E driven by a row of Table 1, in ordinary and in fully convolutional form (sec. 2, 3.2)."""
 
 from collections.abc import Callable
 from typing import Any
@@ -26,8 +26,8 @@ class VGG(nn.Module):
 
     Params: {"conv1_1": {"kernel" [3, 3, 3, 64], "bias"}, ..., "fc6" [w*w*512, 4096], "fc7", "fc8"}; w = crop_size / 32,
     fc6's input flattened in H, W, C order. Params stay float32; ``dtype`` is the dtype of the computation; logits are
-    float32 (float64 where dtype is). ``width_multiplier`` scales the convolutions, fc6 and fc7. ``initializer`` is "glorot"
-    or "gaussian" with standard deviation ``initializer_std``; biases start at 0 (sec. 3.1).
+    float32 (float64 where dtype is). ``width_multiplier`` scales the convolutions, fc6 and fc7. ``initializer`` is
+    "glorot" or "gaussian" with standard deviation ``initializer_std``; biases start at 0 (sec. 3.1).
 
     ``fully_convolutional=True`` is the dense form: params as `vgg_jax.eval.fc_to_conv` makes them, images of any size,
     a map of class scores out. Unknown names and sizes that do not fit raise InputError.
@@ -116,7 +116,8 @@ class VGG(nn.Module):
 
     def _check(self, images: Array) -> None:
         blocks_of(self.arch)
-        for field, known in (("initializer", INITIALIZERS), ("lrn", LRN_CONVENTIONS), ("pool_rounding", POOL_ROUNDINGS)):
+        choices = {"initializer": tuple(INITIALIZERS), "lrn": tuple(LRN_CONVENTIONS), "pool_rounding": POOL_ROUNDINGS}
+        for field, known in choices.items():
             if (value := getattr(self, field)) not in known:
                 raise InputError(f"unknown {field} {value!r}: choose one of {', '.join(known)}")
         if self.crop_size < STRIDE or self.crop_size % STRIDE:

@@ -21,9 +21,9 @@ def sgd(
 ) -> optax.GradientTransformationExtraArgs:
     """SGD as in Caffe: v <- momentum * v - rate * (gradient + weight_decay * w);  w <- w + v.
 
-    The rate stands inside the velocity, so what was gathered at the old rate goes on after a drop; ``optax.sgd`` differs
-    there. The paper does not say whether biases decay or learn at another rate: Caffe's habit was no decay and twice
-    the rate. The current rate is ``opt_state.hyperparams["learning_rate"]``.
+    The rate stands inside the velocity, so what was gathered at the old rate goes on after a drop; ``optax.sgd``
+    differs there. The paper does not say whether biases decay or learn at another rate: Caffe's habit was no decay and
+    twice the rate. The current rate is ``opt_state.hyperparams["learning_rate"]``.
     """
 
     def transformation(learning_rate: Any) -> optax.GradientTransformation:
@@ -70,9 +70,7 @@ def after_epoch(
         return state
     if state.drops == MAX_DROPS:
         return state._replace(finished=True)
-    return state._replace(
-        learning_rate=state.learning_rate * factor, epochs_since_best=0, drops=state.drops + 1
-    )
+    return state._replace(learning_rate=state.learning_rate * factor, epochs_since_best=0, drops=state.drops + 1)
 
 
 def stepped_rate(learning_rate: float, step: int, boundaries: Sequence[int], factor: float = 0.1) -> float:

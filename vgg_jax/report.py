@@ -88,6 +88,12 @@ def markdown_table(header: Sequence[str], lines: Sequence[Sequence[str]]) -> str
     return "\n".join([render(header), render(["-" * width for width in widths]), *map(render, lines)])
 
 
+_CURVE_STYLES: dict[str, dict[str, Any]] = {
+    "train": {"color": "C0", "alpha": 0.5, "lw": 1},
+    "val": {"color": "C1", "marker": "o", "ms": 3, "lw": 1.5},
+}
+
+
 def plot_learning_curves(curves: dict[str, list[Row]], path: Path) -> None:
     """Picture of the chain's learning curves as PNG: loss, top-1 error and learning rate against steps.
 
@@ -100,14 +106,11 @@ def plot_learning_curves(curves: dict[str, list[Row]], path: Path) -> None:
     loss, error, rate = figure.subplots(3, 1, sharex=True, height_ratios=(3, 3, 1))
     start = 0
     for number, (stage, rows) in enumerate(curves.items()):
-        for axes, prefix, suffix in ((loss, "train_", "loss"), (loss, "val_", "loss")) + tuple(
-            (error, prefix, "top1_error") for prefix in ("train_", "val_")
-        ):
-            points = [(start + row["step"], row[prefix + suffix]) for row in rows if prefix + suffix in row]
-            if points:
-                style = {"train_": {"alpha": 0.5, "lw": 1}, "val_": {"marker": "o", "ms": 3, "lw": 1.5}}[prefix]
-                label = prefix.rstrip("_") if number == 0 else None
-                axes.plot(*zip(*points), color={"train_": "C0", "val_": "C1"}[prefix], label=label, **style)
+        for axes, quantity in ((loss, "loss"), (error, "top1_error")):
+            for split, style in _CURVE_STYLES.items():
+                points = [(start + row["step"], row[key]) for row in rows if (key := f"{split}_{quantity}") in row]
+                if points:
+                    axes.plot(*zip(*points), label=split if number == 0 else None, **style)
         rates = [(start + row["step"], row["learning_rate"]) for row in rows if "learning_rate" in row]
         if rates:
             rate.plot(*zip(*rates), color="C2")

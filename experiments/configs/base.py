@@ -4,7 +4,9 @@ from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
 
 
-def stage(scale: tuple[int, int], learning_rate: float, steps: int, init_from: str = "", **fields: object) -> ConfigDict:
+def stage(
+    scale: tuple[int, int], learning_rate: float, steps: int, init_from: str = "", **fields: object
+) -> ConfigDict:
     """A stage: training scale (S_min, S_max), first learning rate, optimizer steps, and what it starts from."""
     return ConfigDict(
         {

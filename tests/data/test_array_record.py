@@ -121,7 +121,7 @@ def test_missing_class_names(data):
 @pytest.mark.parametrize("content", [b"", b"text" * 30000])
 def test_a_file_that_is_no_shard(data, content):
     (data / shard_name("train", 2, 3)).write_bytes(content)
-    with pytest.raises(InputError, match="train-00002-of-00003.array_record is not a whole ArrayRecord file"):
+    with pytest.raises(InputError, match=r"train-00002-of-00003\.array_record is not a whole ArrayRecord file"):
         array_record_source(data, "train")
 
 

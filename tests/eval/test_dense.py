@@ -60,7 +60,7 @@ def test_at_crop_size_dense_is_the_ordinary_net():
 
 
 def test_each_score_is_the_ordinary_nets_on_its_window_of_a_one_convolution_case():
-    """With kernels that copy the centre, no layer looks beyond its pixel: window i of the map is crop i of the image."""
+    """With kernels that copy the centre, no layer looks beyond its pixel: window i of the map is crop i."""
     model = VGG(arch="A", num_classes=5, width_multiplier=3 / 64, crop_size=32, mean_rgb=(0.0, 0.0, 0.0))
     params = jax.tree.map(np.array, random_params(model))
     for name, layer in params.items():
@@ -141,9 +141,10 @@ def test_works_under_jit_grad_and_vmap():
     expected = dense_eval(model, params, images, scales=(40,))
     jitted = jax.jit(lambda p, x: dense_eval(model, p, x, scales=(40,)))(params, images)
     assert_close(jitted, expected, ANOTHER_PROGRAM)
-    assert_close(jax.jit(lambda x: dense_scores(model, params, x))(images), dense_scores(model, params, images), ANOTHER_PROGRAM)
+    scores = dense_scores(model, params, images)
+    assert_close(jax.jit(lambda x: dense_scores(model, params, x))(images), scores, ANOTHER_PROGRAM)
     mapped = jax.vmap(lambda x: dense_scores(model, params, x[None])[0])(images)
-    assert_close(mapped, dense_scores(model, params, images), ANOTHER_PROGRAM)
+    assert_close(mapped, scores, ANOTHER_PROGRAM)
     gradient = jax.grad(lambda x: dense_scores(model, params, x)[..., 3].sum())(images)
     assert gradient.shape == images.shape and np.abs(gradient).max() > 0
 

@@ -80,7 +80,7 @@ def assert_same_window(image, side, top, left, crop):
     result = rescale_window(image, side, top, left, crop)
     assert result.shape == (crop, crop, 3) and result.dtype == np.uint8
     difference = np.abs(result - expected)
-    assert difference.max() <= 1
+    assert (difference > 1).mean() < 1e-4 and difference.max() <= 2  # 2 where ties of both passes add up
     assert difference.mean() < 0.05
 
 
@@ -90,12 +90,31 @@ def windows(height, width, side, crop):
 
 
 @pytest.mark.parametrize(
-    "height, width, side", [(200, 150, 64), (150, 200, 91), (40, 30, 128), (64, 64, 64), (65, 97, 65), (123, 57, 77)]
+    "height, width, side",
+    [(200, 150, 64), (150, 200, 91), (40, 30, 128), (64, 64, 64), (65, 97, 65), (123, 57, 77), (96, 64, 80)],
 )
 def test_window_of_noise(height, width, side):
     image = noise(height, width)
     for top, left in windows(height, width, side, 48):
         assert_same_window(image, side, top, left, 48)
+
+
+def test_window_in_simple_ratios_breaks_ties_as_the_whole_image_does():
+    image = noise(60, 80)  # times 5/4, 4/3, 2/3, 7/5
+    for side in (75, 80, 40, 84):
+        for top, left in windows(60, 80, side, 32):
+            expected = rescale(image, side)[top : top + 32, left : left + 32]
+            assert (rescale_window(image, side, top, left, 32) != expected).mean() < 0.01
+
+
+@pytest.mark.parametrize("shape", [(500, 200, 3), (300, 60, 3), (90, 400, 3)])
+def test_pil_chooses_the_order_of_passes_we_do_not(shape):
+    """Old versions of PIL never turn the order, new ones for tall images: 2 grey levels at most, and seldom."""
+    image = noise(*shape[:2])
+    result = rescale(image, 50)
+    pil = np.asarray(Image.fromarray(image).resize(result.shape[1::-1], Image.Resampling.BILINEAR))
+    difference = np.abs(result.astype(int) - pil)
+    assert difference.max() <= 2 and difference.mean() < 0.35
 
 
 @pytest.mark.parametrize("side", [256, 311, 512])

@@ -1,7 +1,8 @@
 """Evaluation by crops: the centre crop, and the 5x5 grid with flips of multi-crop evaluation (sec. 3.2, 4.3)."""
 
-from collections.abc import Sequence
-from typing import Any
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any, cast
 
 import jax
 import numpy as np
@@ -35,7 +36,7 @@ def multi_crop_eval(
     """
     if grid < 2:
         raise InputError(f"grid is {grid}, but at least 2 crops a side are expected; centre_crop_eval takes one")
-    return _mean_over_scales(images, scales, lambda image: _grid_crops(image, model.crop_size, grid), model, params, flip, batch_size)
+    return _mean_over_views(model, params, images, functools.partial(_grid_crops, grid=grid), scales, flip, batch_size)
 
 
 def centre_crop_eval(
@@ -48,27 +49,43 @@ def centre_crop_eval(
     batch_size: int | None = None,
 ) -> np.ndarray:
     """Class posteriors of the centre crop -> np.float32 [N, K]; arguments as in `dense_eval`."""
-    return _mean_over_scales(images, scales, lambda image: [centre_crop(image, model.crop_size)], model, params, flip, batch_size)
+    return _mean_over_views(model, params, images, _centre_crops, scales, flip, batch_size)
 
 
-def _mean_over_scales(
-    images: Any, scales: Sequence[int] | None, crops_of: Any, model: VGG, params: Params, flip: bool, batch_size: int | None
+def _mean_over_views(
+    model: VGG,
+    params: Params,
+    images: Any,
+    crops_of: Callable[[np.ndarray, int], list[np.ndarray]],
+    scales: Sequence[int] | None,
+    flip: bool,
+    batch_size: int | None,
 ) -> np.ndarray:
     check_images(images)
     if scales is not None and not len(scales):
         raise InputError("scales is empty: give at least one smallest side, or None for the images as they are")
     arrays = host_images(images)
+    batch_size = batch_size or DEFAULT_BATCH
     per_scale = []
     for q in scales or (None,):
         views = arrays if q is None else [rescale(a, q) for a in arrays]
-        for index, view in enumerate(views):
-            if min(view.shape[:2]) < model.crop_size:
-                raise InputError(
-                    f"image {index} is {view.shape[0]}x{view.shape[1]}, smaller than the crop of "
-                    f"{model.crop_size}x{model.crop_size}: rescale it, for example with scales=({model.crop_size},)"
-                )
-        per_scale.append(np.stack([_crop_posteriors(model, params, crops_of(v), flip, batch_size) for v in views]))
+        _check_crop(views, model.crop_size)
+        rows = [_mean_posterior(model, params, crops_of(view, model.crop_size), flip, batch_size) for view in views]
+        per_scale.append(np.stack(rows))
     return average_posteriors(per_scale)
+
+
+def _check_crop(views: Sequence[np.ndarray], crop: int) -> None:
+    for index, view in enumerate(views):
+        if min(view.shape[:2]) < crop:
+            raise InputError(
+                f"image {index} is {view.shape[0]}x{view.shape[1]}, smaller than the crop of {crop}x{crop}: "
+                f"rescale it, for example with scales=({crop},)"
+            )
+
+
+def _centre_crops(image: np.ndarray, crop: int) -> list[np.ndarray]:
+    return [centre_crop(image, crop)]
 
 
 def _grid_crops(image: np.ndarray, crop: int, grid: int) -> list[np.ndarray]:
@@ -76,19 +93,17 @@ def _grid_crops(image: np.ndarray, crop: int, grid: int) -> list[np.ndarray]:
     return [image[top : top + crop, left : left + crop] for top in tops for left in lefts]
 
 
-def _crop_posteriors(
-    model: VGG, params: Params, crops: list[np.ndarray], flip: bool, batch_size: int | None
-) -> np.ndarray:
+def _mean_posterior(model: VGG, params: Params, crops: list[np.ndarray], flip: bool, batch_size: int) -> np.ndarray:
     """Mean posterior [K] of an image's crops and, with flip, of their mirror images."""
     views = np.stack(crops + [crop[:, ::-1] for crop in crops] if flip else crops)
-    batch = min(batch_size or DEFAULT_BATCH, len(views))
+    batch = min(batch_size, len(views))
     posteriors = []
     for start in range(0, len(views), batch):
         part = views[start : start + batch]
         padded = np.concatenate([part, np.zeros((batch - len(part), *part.shape[1:]), part.dtype)])
         posteriors.append(np.asarray(compiled(_softmax_logits)((model,), params, padded))[: len(part)])
-    return np.concatenate(posteriors).mean(axis=0, dtype=np.float64)
+    return np.asarray(np.concatenate(posteriors).mean(axis=0, dtype=np.float64))
 
 
 def _softmax_logits(model: VGG, params: Params, images: Array) -> Array:
-    return jax.nn.softmax(model.apply({"params": params}, images))
+    return jax.nn.softmax(cast(Array, model.apply({"params": params}, images)))

@@ -24,7 +24,7 @@ SPATIAL = ("mean", "sum", "posterior_mean")
 def fc_to_conv(params: Params) -> Params:
     """Params of the fully convolutional form: fc6 [w*w*C, F] -> [w, w, C, F], fc7 and fc8 [F, G] -> [1, 1, F, G].
 
-    Same keys, nothing but reshapes; fc6's input runs in H, W, C order. Params in that form already come back as they are.
+    Same keys, nothing but reshapes; fc6's input runs in H, W, C order. Params in that form come back as they are.
     """
     channels = max((name, layer["bias"].shape[0]) for name, layer in params.items() if name.startswith("conv5_"))[1]
     dense = dict(params)
@@ -98,7 +98,8 @@ def dense_eval(
     if is_traced(images, params):
         images = jnp.asarray(images)
         views = [images] if scales is None else [_traced_rescale(images, q) for q in scales]
-        return cast(np.ndarray, sum(_traced_posteriors(dense_model, conv_params, v, flip, spatial) for v in views) / len(views))
+        traced = [_traced_posteriors(dense_model, conv_params, view, flip, spatial) for view in views]
+        return cast(np.ndarray, sum(traced) / len(traced))
     arrays = host_images(images)
     return average_posteriors(
         [
@@ -138,12 +139,10 @@ def _dense_form(model: VGG, pool_rounding: str | None) -> VGG:
 
 
 def _scores(model: VGG, conv_params: Params, images: Array, sizes: Array) -> Array:
-    return model.apply({"params": conv_params}, images, valid_size=sizes)
+    return cast(Array, model.apply({"params": conv_params}, images, valid_size=sizes))
 
 
-def _posteriors(
-    model: VGG, flip: bool, spatial: str, conv_params: Params, images: Array, sizes: Array
-) -> Array:
+def _posteriors(model: VGG, flip: bool, spatial: str, conv_params: Params, images: Array, sizes: Array) -> Array:
     """Posteriors [B, K] of padded images [B, H, W, 3] with valid sizes [B, 2]."""
     views = [images, _flip_valid(images, sizes[:, 1])] if flip else [images]
     posteriors = [_pool_scores(_scores(model, conv_params, v, sizes), _map_sizes(model, sizes), spatial) for v in views]

@@ -17,7 +17,7 @@ def average_posteriors(posteriors: Sequence[np.ndarray]) -> np.ndarray:
     shapes = {a.shape for a in arrays}
     if len(shapes) != 1:
         raise InputError(f"average_posteriors takes arrays of one shape, but got {sorted(shapes) or 'an empty list'}")
-    return np.mean(np.stack(arrays), axis=0, dtype=np.float64).astype(np.float32)
+    return np.asarray(np.mean(np.stack(arrays), axis=0, dtype=np.float64), np.float32)
 
 
 def top_k_errors(probs: np.ndarray, labels: np.ndarray, ks: Sequence[int] = (1, 5)) -> dict[int, float]:

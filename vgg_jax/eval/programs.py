@@ -1,4 +1,4 @@
-"""The jitted programs of evaluation, a counter of their compilations, and batches of few shapes for images of any size."""
+"""The jitted programs of evaluation, the counter of their compilations, and batches of few shapes for any sizes."""
 
 import functools
 import itertools
@@ -13,7 +13,7 @@ from vgg_jax.errors import InputError
 from vgg_jax.model import STRIDE
 
 BUCKET = STRIDE  # images are padded to multiples of this side
-LARGEST_SIDE = 1024  # beyond it an image is computed alone at its own padded size, so that padding cannot eat the memory
+LARGEST_SIDE = 1024  # beyond it an image is computed alone, so that a batch cannot eat the memory
 DEFAULT_BATCH = 16
 
 _compilations = 0

@@ -1,9 +1,9 @@
 """Evaluation of a workdir's stage on a split: one row of results (sec. 4.1, 4.2)."""
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 
-from absl import logging
 from tqdm import tqdm
 
 from vgg_jax.data.pipeline import rescaled_images
@@ -13,6 +13,8 @@ from vgg_jax.eval.dataset import dense_set_errors
 from vgg_jax.eval.posteriors import single_scale
 from vgg_jax.report import Row
 from vgg_jax.weights.load import load_stage
+
+logger = logging.getLogger(__name__)
 
 
 def dense_row(
@@ -40,12 +42,14 @@ def dense_row(
         )
     test_scales = tuple(scales or (single_scale(info["train_scale"]),))
     views = rescaled_images(source, test_scales, on_error=on_error, threads=threads)
-    progress = tqdm(views, total=len(source), unit="img", desc=f"{info['stage']} dense Q={','.join(map(str, test_scales))}")
+    description = f"{info['stage']} dense Q={','.join(map(str, test_scales))}"
+    progress = tqdm(views, total=len(source), unit="img", desc=description)
     pool_rounding = pool_rounding or model.pool_rounding
-    options = {"flip": flip, "pool_rounding": pool_rounding, "batch_size": batch_size}
-    errors = dense_set_errors(model, params, progress, len(source), **options)
+    errors = dense_set_errors(
+        *(model, params, progress, len(source)), flip=flip, pool_rounding=pool_rounding, batch_size=batch_size
+    )
     if errors.num_skipped:
-        logging.warning("%d of %d images could not be read and were left out", errors.num_skipped, len(source))
+        logger.warning("%d of %d images could not be read and were left out", errors.num_skipped, len(source))
     return {
         "dataset": info["dataset"],
         "split": split,

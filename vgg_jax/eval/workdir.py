@@ -70,7 +70,7 @@ def _stages(workdir: Path, config: dict[str, Any], stage: str | None) -> list[st
     present = [name for name in config["stages"] if (workdir / name / "checkpoints").is_dir()]
     if stage is None and present:
         return present
-    if stage not in present:
+    if stage is None or stage not in present:
         wanted = f"no stage {stage!r}" if stage else "no stage"
         raise InputError(f"{workdir} has {wanted} with a checkpoint; it has: {', '.join(present) or 'none'}")
     return [stage]
@@ -82,5 +82,5 @@ def _numbers(scales: Sequence[str | int] | None) -> tuple[int, ...] | None:
     except ValueError:
         numbers = (0,)
     if any(number < 1 for number in numbers):
-        raise InputError(f"scales are {','.join(map(str, scales or ()))}, but whole numbers are expected, as 256,384,512")
+        raise InputError(f"scales are {','.join(map(str, scales or ()))}, but whole numbers are expected: 256,384,512")
     return numbers or None

@@ -1,11 +1,11 @@
 """The chain of stages, S=256 -> 384 -> scale jitter: each starts from another's weights; one workdir holds them all."""
 
 import json
+import logging
 from pathlib import Path
 from typing import Any
 
 import jax
-from absl import logging
 
 from vgg_jax.data.sources import Source, open_source
 from vgg_jax.data.statistics import (
@@ -26,6 +26,8 @@ from vgg_jax.training.state import Params, init_params
 from vgg_jax.training.workdir import check_identity, locked
 from vgg_jax.weights.load import load_weights
 from vgg_jax.weights.warm_start import warm_start
+
+logger = logging.getLogger(__name__)
 
 Config = Any
 
@@ -107,11 +109,11 @@ def _train_stage(config: Config, name: str, workdir: Path, model: VGG, inputs: S
     finished = directory / "finished.json"
     stage = config.stages[name]
     if finished.exists() and (record := json.loads(finished.read_text()))["steps"] >= stage.steps:
-        logging.info("%s: finished (%d steps), skipped", name, record["steps"])
+        logger.info("%s: finished (%d steps), skipped", name, record["steps"])
         return
     directory.mkdir(exist_ok=True)
     params, init = starting_params(config, name, workdir, model)
-    logging.info("%s: S = %s, %d steps, starting from %s", name, tuple(stage.scale), stage.steps, init)
+    logger.info("%s: S = %s, %d steps, starting from %s", name, tuple(stage.scale), stage.steps, init)
     run_stage(config, name, directory, model, params, init, inputs)
     write_atomically(finished, json.dumps({"steps": stage.steps}) + "\n")
 
@@ -138,7 +140,8 @@ def starting_params(config: Config, name: str, workdir: Path, model: VGG) -> tup
     paths = {"stage": workdir / where, "workdir": Path(where), "weights": Path(where)}
     if kind not in paths or not where:
         raise InputError(
-            f"stages.{name}.init_from is {stage.init_from!r}, but stage:NAME, workdir:DIR/STAGE or weights:FILE is expected"
+            f"stages.{name}.init_from is {stage.init_from!r}, "
+            "but stage:NAME, workdir:DIR/STAGE or weights:FILE is expected"
         )
     _, donor = load_weights(paths[kind])
     try:

@@ -1,5 +1,6 @@
 """The loop of one stage: train, validate, control the rate, checkpoint, resume at the exact step (sec. 3.1)."""
 
+import logging
 import math
 import zlib
 from collections.abc import Callable, Iterator
@@ -8,7 +9,6 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from absl import logging
 from jax.sharding import Mesh
 from tqdm import tqdm
 
@@ -26,6 +26,8 @@ from vgg_jax.training.state import Params, TrainState, init_state
 from vgg_jax.training.step import Objective
 from vgg_jax.training.validation import make_validation
 from vgg_jax.weights.load import model_fields
+
+logger = logging.getLogger(__name__)
 
 Config = Any  # an ml_collections.ConfigDict; the loop is the lowest floor that sees one
 
@@ -94,7 +96,9 @@ class _Run(NamedTuple):
     num_classes: int
 
 
-def _train(run: _Run, train_step: parallel.Step, state: TrainState, progress: Progress, batches: Any, mesh: Mesh) -> None:
+def _train(
+    run: _Run, train_step: parallel.Step, state: TrainState, progress: Progress, batches: Any, mesh: Mesh
+) -> None:
     train, stage = run.config.train, run.stage
     validate_every = train.validate_every or run.epoch_steps
     window: list[dict[str, float]] = []  # metrics since the last log row
@@ -140,7 +144,7 @@ def _train(run: _Run, train_step: parallel.Step, state: TrainState, progress: Pr
                 progress = progress._replace(step=step)
                 save(run, state, progress, error)
             if progress.rate.finished:
-                logging.info("%s: the error no longer falls; the stage ends at step %d", run.info["stage"], step)
+                logger.info("%s: the error no longer falls; the stage ends at step %d", run.info["stage"], step)
                 break
 
 
@@ -151,20 +155,18 @@ def save(run: _Run, state: TrainState, progress: Progress, error: float | None) 
     checkpoint.save(run.manager, progress.step, items, info, error)
 
 
-def _validated(
-    run: _Run, params: Params, progress: Progress, step: int, epoch_ended: bool
-) -> tuple[float, Progress]:
+def _validated(run: _Run, params: Params, progress: Progress, step: int, epoch_ended: bool) -> tuple[float, Progress]:
     """Validation error at a step, and the progress after it; the rate controller hears of whole epochs alone."""
     val = run.validate(params)
     run.log.write(step, **{f"val_{key}": value for key, value in val.items()})
     train_error = progress.train_error_sum / max(progress.train_error_steps, 1)
-    logging.info(
+    logger.info(
         "%s step %d: val top-1 error %.2f%%, top-5 %.2f%%, loss %.4f; train top-1 error %.2f%%, rate %g",
         *(run.info["stage"], step, val["top1_error"], val["top5_error"], val["loss"]),
         *(train_error, progress.rate.learning_rate),
     )
     if abs(val["loss"] - math.log(run.num_classes)) < 1e-3 * math.log(run.num_classes):
-        logging.warning(
+        logger.warning(
             "%s: the loss is still ln(%d) = %.3f, that of a constant guess: if it stays there, try a larger "
             "learning_rate, model.initializer=glorot, or a warm start from net A (stages.%s.init_from)",
             *(run.info["stage"], run.num_classes, math.log(run.num_classes), run.info["stage"]),
@@ -188,13 +190,13 @@ def _start_or_resume(
     if step is None:
         return fresh, Progress(0, RateState(stage.learning_rate))
     info = checkpoint.read_info(manager, step)
-    fields = model_fields(model)
-    differing = [f"{k}: checkpoint {info['model'].get(k)}, now {v}" for k, v in _listed(fields).items() if info["model"].get(k) != v]
+    saved, now = info["model"], _listed(model_fields(model))
+    differing = [f"{k}: checkpoint {saved.get(k)}, now {v}" for k, v in now.items() if saved.get(k) != v]
     if differing:
         raise InputError(f"the checkpoint in {manager.directory} is of another model: {'; '.join(differing)}")
     targets = {"params": fresh.params, "optimizer": {"step": fresh.step, "opt_state": fresh.opt_state}}
     restored = checkpoint.restore(manager, step, targets)
-    logging.info("%s: resumed at step %d", info["stage"], step)
+    logger.info("%s: resumed at step %d", info["stage"], step)
     record = info["progress"]
     progress = Progress(**{**record, "rate": RateState(**record["rate"])})
     return TrainState(restored["optimizer"]["step"], restored["params"], restored["optimizer"]["opt_state"]), progress

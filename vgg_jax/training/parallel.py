@@ -85,7 +85,7 @@ def check_division(batch_size: int, micro_batches: int, devices: int, reduction:
     if micro_batches % devices:
         raise InputError(
             f"{micro_batches} micro-batches do not divide over {devices} devices: "
-            "set micro_batches to a multiple of the number of devices, or use a number of devices that is a power of two"
+            "set micro_batches to a multiple of the devices, whose number must be a power of two"
         )
 
 

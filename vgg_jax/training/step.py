@@ -42,7 +42,7 @@ def loss_sums(objective: Objective, params: Params, batch: Batch) -> tuple[Array
             jnp.asarray(a, jnp.float32) for a in (objective.eigenvalues, objective.eigenvectors)
         )
         images = colour_shift(images, colour_key, batch["index"], eigenvalues, eigenvectors)
-    logits = objective.model.apply(
+    logits: Any = objective.model.apply(
         {"params": params}, images, train=True, example_index=batch["index"], rngs={"dropout": dropout_key}
     )
     loss = cross_entropy(logits, batch["label"]).sum()
@@ -131,7 +131,7 @@ def eval_step(
     def sums(micro_batch: Batch) -> dict[str, Array]:
         weights = micro_batch["mask"].astype(jnp.float32)
         labels = jnp.where(micro_batch["mask"], micro_batch["label"], 0)
-        logits = model.apply({"params": params_here}, micro_batch["image"])
+        logits: Any = model.apply({"params": params_here}, micro_batch["image"])
         correct = {f"top{k}_correct": (top_k_correct(logits, labels, k) * weights).sum() for k in (1, 5)}
         loss = jnp.where(micro_batch["mask"], cross_entropy(logits, labels), 0.0).sum()
         return {"loss": loss.astype(jnp.float32), "count": weights.sum(), **correct}

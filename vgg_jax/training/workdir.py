@@ -35,8 +35,8 @@ def locked(workdir: Path) -> Iterator[None]:
 def check_identity(workdir: Path, config: dict[str, Any]) -> None:
     """Save the config on first use; later stop with a list of the fields that differ from the saved one.
 
-    Free to differ: workers, data path, logging and micro-batches. The chain may grow at its end, a stage's steps may grow, and
-    a stage that the saved chain does not run may be changed.
+    Free to differ: workers, data path, logging and micro-batches. The chain may grow at its end, a stage's steps may
+    grow, and a stage that the saved chain does not run may be changed.
     """
     path = workdir / "config.json"
     fresh = _flat(json.loads(json.dumps(config)))
@@ -49,7 +49,8 @@ def check_identity(workdir: Path, config: dict[str, Any]) -> None:
         ]
         if differing:
             raise InputError(
-                f"{workdir} was made with another config: {'; '.join(differing)}. Give another --workdir, or the saved values"
+                f"{workdir} was made with another config: {'; '.join(differing)}: "
+                "give another --workdir, or the saved values"
             )
     write_atomically(path, json.dumps(config, indent=1) + "\n")
 
@@ -58,8 +59,8 @@ def _may_differ(field: str, saved: dict[str, Any], fresh: dict[str, Any]) -> boo
     old, new = saved.get(field), fresh.get(field)
     if old == new or field in FREE_FIELDS:
         return True
-    if field == "chain":
-        return new[: len(old)] == old
+    if field == "chain" and old is not None and new is not None:
+        return bool(new[: len(old)] == old)
     section, _, rest = field.partition(".")
     if section == "stages":
         stage, _, name = rest.partition(".")

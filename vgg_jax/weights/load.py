@@ -47,8 +47,11 @@ def model_fields(model: VGG) -> dict[str, Any]:
 
 def model_from_fields(fields: dict[str, Any]) -> VGG:
     """A model from its JSON fields."""
-    values = {name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()}
-    return VGG(**{**values, "dtype": jnp.dtype(values["dtype"])})
+    values: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()
+    }
+    values["dtype"] = jnp.dtype(values["dtype"])
+    return VGG(**values)
 
 
 def _first_device() -> jax.sharding.Sharding:
