@@ -122,7 +122,7 @@ def test_an_empty_path_means_the_cache(variable, tmp_path, monkeypatch):
     monkeypatch.setenv(variable, str(tmp_path))
     shapes_source("", "val")
     cache = tmp_path if variable == "VGG_JAX_CACHE" else tmp_path / ".cache" / "vgg_jax"
-    assert (cache / "shapes" / "1.0.0" / "dataset_info.json").exists()
+    assert (cache / "shapes" / "1.1.0" / "dataset_info.json").exists()
 
 
 def start_drawing(cache, size):
@@ -140,7 +140,7 @@ print(len(shapes.shapes_source(sys.argv[1], "train")))
 def test_two_processes_at_once(tmp_path):
     processes = [start_drawing(tmp_path, 100) for _ in range(2)]
     assert [process.communicate()[0].split()[-1] for process in processes] == ["100", "100"]
-    assert [path.name for path in (tmp_path / "shapes").iterdir()] == ["1.0.0"]
+    assert [path.name for path in (tmp_path / "shapes").iterdir()] == ["1.1.0"]
 
 
 def test_a_killed_drawing_is_drawn_again(tmp_path, monkeypatch):
@@ -153,4 +153,4 @@ def test_a_killed_drawing_is_drawn_again(tmp_path, monkeypatch):
     assert list(tmp_path.glob("shapes/incomplete.*"))
     monkeypatch.setattr(shapes, "SPLIT_SIZES", SMALL)
     assert len(shapes_source(tmp_path, "train")) == 40
-    assert [path.name for path in (tmp_path / "shapes").iterdir()] == ["1.0.0"]
+    assert [path.name for path in (tmp_path / "shapes").iterdir()] == ["1.1.0"]

@@ -169,7 +169,7 @@ def _coverage(kind: str, height: int, width: int, rng: np.random.Generator) -> n
 class Shapes(tfds.core.GeneratorBasedBuilder):
     """The TFDS builder of the pictures; it downloads nothing."""
 
-    VERSION = tfds.core.Version("1.0.0")
+    VERSION = tfds.core.Version("1.1.0")
     url_infos = None  # nothing is downloaded, and the search for checksums needs the package importlib_resources
 
     def _info(self) -> tfds.core.DatasetInfo:

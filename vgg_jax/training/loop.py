@@ -1,9 +1,10 @@
 """The loop of one stage: train, validate, control the rate, checkpoint, resume at the exact step (sec. 3.1)."""
 
+import contextlib
 import logging
 import math
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -80,7 +81,7 @@ def run_stage(
         batches = _checked_batches(config, stage, seed, progress.step, inputs, model, directory)
         validate = make_validation(config, stage, model, inputs.val, inputs.mesh)
         epoch_steps = max(1, len(inputs.train) // train.batch_size)
-        with StageLog(directory, progress.step) as log:
+        with StageLog(directory, progress.step) as log, contextlib.closing(batches):
             run = _Run(config, stage, info, manager, log, validate, epoch_steps, model.num_classes)
             _train(run, train_step, state, progress, batches, inputs.mesh)
 
@@ -204,7 +205,7 @@ def _start_or_resume(
 
 def _checked_batches(
     config: Config, stage: Config, seed: int, first_step: int, inputs: StageInputs, model: VGG, directory: Path
-) -> Iterator[dict[str, np.ndarray]]:
+) -> Generator[dict[str, np.ndarray]]:
     """Training batches from a step on; labels checked, unreadable records noted in bad_images.txt."""
     batches = training_batches(
         inputs.train,
@@ -220,14 +221,15 @@ def _checked_batches(
         threads=config.data.threads,
     )
     count = len(inputs.train)
-    for batch in batches:
-        if batch["label"].min() < 0:
-            raise InputError("the training split holds an unlabelled image (label -1): it cannot be trained on")
-        check_labels(batch["label"], model.num_classes)
-        passed_over = zip(batch["record"].tolist(), batch["skipped"].tolist())
-        bad = [inputs.train[(record + i) % count].name for record, skipped in passed_over for i in range(skipped)]
-        note_bad_images(directory / "bad_images.txt", bad)
-        yield {name: batch[name] for name in ("image", "label", "index")}
+    with contextlib.closing(batches):  # ends the decoding threads and workers
+        for batch in batches:
+            if batch["label"].min() < 0:
+                raise InputError("the training split holds an unlabelled image (label -1): it cannot be trained on")
+            check_labels(batch["label"], model.num_classes)
+            passed_over = zip(batch["record"].tolist(), batch["skipped"].tolist())
+            bad = [inputs.train[(record + i) % count].name for record, skipped in passed_over for i in range(skipped)]
+            note_bad_images(directory / "bad_images.txt", bad)
+            yield {name: batch[name] for name in ("image", "label", "index")}
 
 
 def _rate(stage: Config, config: Config, progress: Progress, steps_done: int) -> float:
