@@ -86,11 +86,14 @@ def test_restore_onto_other_devices(tmp_path):
     jax.tree.map(np.testing.assert_array_equal, restored, tree(1))
 
 
-def test_restore_into_other_shapes(tmp_path):
+@pytest.mark.parametrize("size", [3, 5])
+@pytest.mark.parametrize("array", [np.asarray, jnp.asarray], ids=["numpy", "jax"])
+def test_restore_into_other_shapes(tmp_path, array, size):
     with open_checkpoints(tmp_path) as manager:
-        save_step(manager, 1)
-        with pytest.raises(InputError, match=r"the checkpoint of step 1 in .* cannot be restored"):
-            restore(manager, 1, {"params": tree(0, size=5)})
+        kernel, target = np.ones((4, 3), np.float32), np.ones((size, 3), np.float32)
+        save(manager, 1, {"params": {"kernel": kernel}}, {"step": 1}, None)
+        with pytest.raises(InputError, match=r"the checkpoint of step 1 in .* cannot be restored: .*\(4, 3\)"):
+            restore(manager, 1, {"params": {"kernel": array(target)}})
 
 
 def test_restore_of_other_layers(tmp_path):

@@ -67,6 +67,7 @@ def restore(manager: ocp.CheckpointManager, step: int, targets: Mapping[str, Any
     arguments = {name: ocp.args.StandardRestore(_structs(tree)) for name, tree in targets.items()}
     try:
         restored = manager.restore(step, args=ocp.args.Composite(**arguments))
+        jax.tree.map(_check_shape, {name: restored[name] for name in targets}, dict(targets))
     except Exception as reason:
         raise InputError(
             f"the checkpoint of step {step} in {manager.directory} cannot be restored: {_first_line(reason)}"
@@ -81,6 +82,11 @@ def read_info(manager: ocp.CheckpointManager, step: int) -> dict[str, Any]:
 
 def _structs(tree: Any) -> Any:
     return jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=getattr(a, "sharding", None)), tree)
+
+
+def _check_shape(restored: Any, target: Any) -> None:
+    if restored.shape != target.shape:  # orbax checks it for jax arrays alone
+        raise ValueError(f"it holds an array of shape {restored.shape} where {target.shape} is needed")
 
 
 def _first_line(reason: Exception) -> str:

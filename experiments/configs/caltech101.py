@@ -14,13 +14,13 @@ from configs.base import base, stage
 def get_config() -> ConfigDict:
     """Net D at 1/4 of the width."""
     config = base()
-    config.model.update(arch="D", width_multiplier=0.25, crop_size=64)
+    config.model.update(arch="D", width_multiplier=0.25, crop_size=64, dropout_rate=0.2)
     config.data.update(source="folder", path="data/caltech101", name="caltech101", val_fraction=0.1, test_fraction=0.2)
     config.train.update(batch_size=32)
     config.rate_control.update(split="train", patience=2, min_delta=0.5)
     config.eval.split = "test"
-    config.stages.s256 = stage((74, 74), 0.01, 4000)
-    config.stages.s384 = stage((110, 110), 0.005, 1000, "stage:s256")
-    config.stages.jitter = stage((74, 148), 0.005, 1000, "stage:s384")
+    config.stages.s256 = stage((74, 74), 5e-3, 5000)
+    config.stages.s384 = stage((110, 110), 2e-3, 1500, "stage:s256")
+    config.stages.jitter = stage((74, 148), 2e-3, 1500, "stage:s384")
     config.chain = ("s256", "s384", "jitter")
     return config

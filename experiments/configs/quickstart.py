@@ -13,11 +13,11 @@ from configs.base import base, stage
 def get_config() -> ConfigDict:
     """Net D at 1/8 of the width, three short stages."""
     config = base()
-    config.model.update(arch="D", width_multiplier=0.125, crop_size=32)
+    config.model.update(arch="D", width_multiplier=0.125, crop_size=32, dropout_rate=0.1)
     config.data.update(source="shapes", name="shapes")
     config.train.update(batch_size=32)
-    config.stages.s256 = stage((37, 37), 0.01, 1500, rate_control="constant")
-    config.stages.s384 = stage((55, 55), 0.01, 500, "stage:s256", rate_control="constant")
-    config.stages.jitter = stage((37, 74), 0.01, 500, "stage:s384", rate_control="constant")
+    config.stages.s256 = stage((37, 37), 5e-3, 1800, rate_control="constant")
+    config.stages.s384 = stage((55, 55), 2e-3, 400, "stage:s256", rate_control="constant")
+    config.stages.jitter = stage((37, 74), 2e-3, 400, "stage:s384", rate_control="constant")
     config.chain = ("s256", "s384", "jitter")
     return config

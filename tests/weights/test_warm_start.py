@@ -4,12 +4,15 @@ import pytest
 
 from vgg_jax import VGG, InputError
 from vgg_jax.architectures import FC_LAYERS, PAPER_A_LAYERS
-from vgg_jax.training.state import init_params
 from vgg_jax.weights import warm_start
 
 
 def fresh(arch, seed=0, **fields):
-    return init_params(VGG(arch=arch, **{"num_classes": 4, "width_multiplier": 0.03, "crop_size": 32, **fields}), seed)
+    """Params of a narrow net, drawn by numpy: no compilation."""
+    model = VGG(arch=arch, **{"num_classes": 4, "width_multiplier": 0.03, "crop_size": 32, **fields})
+    shapes = jax.eval_shape(model.init, jax.random.key(0), np.zeros((1, 32, 32, 3), np.uint8))["params"]
+    rng = np.random.default_rng(seed)
+    return jax.tree.map(lambda a: rng.standard_normal(a.shape, np.float32), shapes)
 
 
 def taken(params, donor):

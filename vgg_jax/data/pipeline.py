@@ -5,7 +5,7 @@ import functools
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import Any
 
 import grain
@@ -34,7 +34,7 @@ def training_batches(
     on_error: str = "raise",
     workers: int = 0,
     threads: int = 8,
-) -> Iterator[dict[str, np.ndarray]]:
+) -> Generator[dict[str, np.ndarray]]:
     """Endless training batches from step `first_step` on (sec. 3.1), a reshuffled epoch after the other.
 
     Each is image uint8 [n, crop, crop, 3]; label int32 [n]; index int32 [n], the global position step * batch_size +
@@ -202,7 +202,7 @@ def _pyramid(smallest_sides: tuple[int, ...], image: np.ndarray) -> list[np.ndar
     return [rescale(image, side) for side in smallest_sides]
 
 
-def _iterate(dataset: grain.MapDataset, threads: int, workers: int = 0) -> Iterator[Any]:
+def _iterate(dataset: grain.MapDataset, threads: int, workers: int = 0) -> Generator[Any]:
     """Iterate in order, with threads and worker processes reading ahead; they end with the iterator."""
     threads = max(1, threads // max(1, workers))
     ahead = dataset.to_iter_dataset(grain.ReadOptions(num_threads=threads, prefetch_buffer_size=threads))

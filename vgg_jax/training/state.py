@@ -29,7 +29,10 @@ def init_params(model: VGG, seed: int) -> Params:
     """Freshly drawn params of a model, by its initialiser."""
     crop = model.crop_size
     images = jax.ShapeDtypeStruct((1, crop, crop, 3), jnp.uint8)
-    init = jax.jit(lambda key: model.init(key, jnp.zeros(images.shape, images.dtype))["params"])
+    init = jax.jit(
+        lambda key: model.init(key, jnp.zeros(images.shape, images.dtype))["params"],
+        compiler_options={"xla_backend_optimization_level": 1},  # the same bits, compiled in a fifth of the time
+    )
     return init(jax.random.key(seed))
 
 
