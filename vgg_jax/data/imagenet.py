@@ -29,6 +29,7 @@ from vgg_jax.data.imagenet_files import ENTRIES_OF_SPLIT, Entry, read_kit
 from vgg_jax.data.sources import Record
 from vgg_jax.errors import InputError
 from vgg_jax.images.decode import decode_rgb
+from vgg_jax.progress import progress_bar
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -115,7 +116,7 @@ def _write_split(
     for shard in finished:
         _check_finished(shard, blocks[shard], read_class_names(output))
     done = sum(len(blocks[shard]) for shard in finished)
-    with tar.open("rb") as file, tqdm(total=len(entries), initial=done, desc=split, unit="image") as bar:
+    with tar.open("rb") as file, progress_bar(total=len(entries), initial=done, desc=split, unit="image") as bar:
         for shard, block in blocks.items():
             if shard not in finished:
                 write_shard(shard, _checked_records(file.fileno(), tar, block, output, threads, bar))

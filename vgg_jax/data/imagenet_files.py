@@ -13,10 +13,10 @@ from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 import numpy as np
-from tqdm import tqdm
 
 from vgg_jax.data.array_record import NO_LABEL
 from vgg_jax.errors import InputError
+from vgg_jax.progress import progress_bar
 
 META_FILE = "data/meta.mat"
 TRUTH_FILE = "data/ILSVRC2012_validation_ground_truth.txt"
@@ -81,7 +81,10 @@ def train_entries(path: Path, kit: Kit) -> list[Entry]:
     """The pictures of ILSVRC2012_img_train.tar, a tar of one tar a class, in the tar's order."""
     entries: list[Entry] = []
     label_of = {wnid: label for label, wnid in enumerate(kit.wnids)}
-    with _opened(path, "r:") as outer, tqdm(total=len(label_of), desc=f"headers of {path.name}", unit="class") as bar:
+    with (
+        _opened(path, "r:") as outer,
+        progress_bar(total=len(label_of), desc=f"headers of {path.name}", unit="class") as bar,
+    ):
         for member in _files(outer, path):
             wnid, _, suffix = PurePosixPath(member.name).name.partition(".")
             if suffix != "tar" or wnid not in kit.wnids:

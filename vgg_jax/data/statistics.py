@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from tqdm import tqdm
 
 from vgg_jax.data.pipeline import map_images
 from vgg_jax.data.sources import Source
 from vgg_jax.errors import InputError
 from vgg_jax.images.colour import IMAGENET_EIGENVALUES, IMAGENET_EIGENVECTORS, IMAGENET_MEAN_RGB
+from vgg_jax.progress import progress_bar
 
 Row = tuple[float, float, float]
 _CHUNK = 2**20  # pixels at a time, to bound the memory of large images
@@ -38,7 +38,7 @@ def colour_statistics(
     """
     pixels, total, products = 0, np.zeros(3, object), np.zeros((3, 3), object)  # Python's integers: no overflow
     results = map_images(source, _pixel_sums, on_error=on_error, threads=threads)
-    for _, _, sums in tqdm(results, "colour statistics", len(source), unit=" images", disable=not progress):
+    for _, _, sums in progress_bar(results, "colour statistics", len(source), unit=" images", disable=not progress):
         if sums is not None:
             pixels, total, products = pixels + sums[0], total + sums[1], products + sums[2]
     if pixels == 0:

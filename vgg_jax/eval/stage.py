@@ -4,13 +4,12 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
-from tqdm import tqdm
-
 from vgg_jax.data.pipeline import rescaled_images
 from vgg_jax.data.sources import Source
 from vgg_jax.errors import InputError
 from vgg_jax.eval.dataset import dense_set_errors
 from vgg_jax.eval.posteriors import single_scale
+from vgg_jax.progress import progress_bar
 from vgg_jax.report import Row
 from vgg_jax.weights.load import load_stage
 
@@ -43,7 +42,7 @@ def dense_row(
     test_scales = tuple(scales or (single_scale(info["train_scale"]),))
     views = rescaled_images(source, test_scales, on_error=on_error, threads=threads)
     description = f"{info['stage']} dense Q={','.join(map(str, test_scales))}"
-    progress = tqdm(views, total=len(source), unit="img", desc=description)
+    progress = progress_bar(views, total=len(source), unit="img", desc=description)
     pool_rounding = pool_rounding or model.pool_rounding
     errors = dense_set_errors(
         *(model, params, progress, len(source)), flip=flip, pool_rounding=pool_rounding, batch_size=batch_size

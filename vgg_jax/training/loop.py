@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 from jax.sharding import Mesh
-from tqdm import tqdm
 
 from vgg_jax import checkpoint, optimizer
 from vgg_jax.data.pipeline import training_batches
@@ -21,6 +20,7 @@ from vgg_jax.errors import InputError
 from vgg_jax.eval.dataset import check_labels
 from vgg_jax.model import VGG
 from vgg_jax.optimizer import RateState
+from vgg_jax.progress import progress_bar
 from vgg_jax.training import parallel
 from vgg_jax.training.log import StageLog, note_bad_images
 from vgg_jax.training.state import Params, TrainState, init_state
@@ -126,7 +126,7 @@ def _train(
             window.clear()
 
     images = train.batch_size
-    with tqdm(
+    with progress_bar(
         total=stage.steps * images, initial=progress.step * images, unit="img", unit_scale=True, desc=run.info["stage"]
     ) as bar:
         for step in range(progress.step + 1, stage.steps + 1):

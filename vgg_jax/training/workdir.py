@@ -21,15 +21,18 @@ FREE_FIELDS = (
 @contextlib.contextmanager
 def locked(workdir: Path) -> Iterator[None]:
     """Hold a workdir, made if absent, for one writer; the lock ends with the process, however it ends."""
+    lock = filelock.FileLock(workdir / ".lock", timeout=0)
     try:
         workdir.mkdir(parents=True, exist_ok=True)
-        lock = filelock.FileLock(workdir / ".lock", timeout=0)
-        with lock:
-            yield
+        lock.acquire()
     except filelock.Timeout:
         raise InputError(f"another run is writing {workdir}: wait for it to end, or give another --workdir") from None
-    except PermissionError as error:
+    except OSError as error:
         raise InputError(f"{workdir} cannot be written ({error.strerror}): give another --workdir") from None
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def check_identity(workdir: Path, config: dict[str, Any]) -> None:
