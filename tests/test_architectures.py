@@ -34,7 +34,7 @@ def test_only_a_lrn_normalises_after_its_first_layer():
 
 def test_the_layers_that_start_the_deeper_nets():
     """The first four convolutions of A and its fully connected layers (sec. 3.1)."""
-    assert PAPER_A_LAYERS == (*layer_names("A")[:4], "fc6", "fc7", "fc8")
+    assert (*layer_names("A")[:4], "fc6", "fc7", "fc8") == PAPER_A_LAYERS
     layers = {arch: {layer.name: layer for block in blocks_of(arch) for layer in block} for arch in ARCHITECTURES}
     for arch in ("B", "C", "D", "E"):
         assert all(layers[arch][name] == layers["A"][name] for name in PAPER_A_LAYERS[:4])

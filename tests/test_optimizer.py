@@ -35,7 +35,7 @@ def ours(rates, **options):
 
 
 def caffe(rates, momentum=0.9, weight_decay=5e-4, decay_biases=True, bias_rate=1.0):
-    """v <- momentum v - rate (g + decay w);  w <- w + v, in float64."""
+    """V <- momentum v - rate (g + decay w);  w <- w + v, in float64."""
     params = {key: a.astype(np.float64) for key, a in flat(draws(0)).items()}
     velocity = {key: np.zeros(a.shape) for key, a in params.items()}
     for step, rate in enumerate(rates):

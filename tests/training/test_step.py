@@ -94,7 +94,9 @@ def test_gradients_equal_finite_differences():
         epsilon = 1e-7  # small, so that few ReLUs and pools switch in between
 
         def loss(at):
-            logits = np.asarray(logits_of(model, jax.tree.map(lambda a, d: a + at * d, params, direction), batch["image"]))
+            logits = np.asarray(
+                logits_of(model, jax.tree.map(lambda a, d: a + at * d, params, direction), batch["image"])
+            )
             picked = logits[np.arange(BATCH), batch["label"]]
             return (np.log(np.exp(logits).sum(axis=1)) - picked).mean()
 
@@ -181,7 +183,7 @@ def test_parts_are_added_as_a_balanced_tree(count):
     expected = parts
     while len(expected) > 1:
         expected = expected[0::2] + expected[1::2]
-    total = jax.jit(lambda parts: sum_over_parts(lambda a: a, parts, count, lambda tree: tree))(parts)
+    total = jax.jit(lambda parts: sum_over_parts(lambda a: a, parts, count))(parts)
     assert np.asarray(total).tobytes() == expected[0].tobytes()
     if count == 16:  # so the order is seen
         assert expected[0].tobytes() != functools.reduce(np.add, parts).tobytes()

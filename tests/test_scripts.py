@@ -1,0 +1,120 @@
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+EXPERIMENTS = REPOSITORY / "experiments"
+
+CONFIG = """
+from configs.base import base, stage
+
+
+def get_config():
+    config = base()
+    config.model.update(arch="A", width_multiplier=0.03, crop_size=32)
+    config.data.update(source="folder", path={path!r}, val_fraction=0.25, statistics="imagenet", threads=2)
+    config.train.update(batch_size=8)
+    config.stages.s256 = stage((37, 37), 0.01, 1)
+    config.chain = ("s256",)
+    return config
+"""
+
+
+def script(name, *arguments, cwd=REPOSITORY):
+    """Run as a user does; warnings of any library stay what they are."""
+    command = [sys.executable, os.path.relpath(EXPERIMENTS / name, cwd), *map(str, arguments)]
+    environment = {**os.environ, "JAX_PLATFORMS": "cpu"}
+    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True)
+
+
+def assert_one_error_line(run, *words):
+    assert run.returncode == 1, run.stderr
+    assert run.stderr.startswith("error: "), run.stderr
+    assert run.stderr.count("\n") == 1, run.stderr
+    for word in words:
+        assert word in run.stderr, run.stderr
+
+
+@pytest.fixture(scope="module")
+def config_file(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("scripts")
+    rng = np.random.default_rng(0)
+    for label in range(2):
+        (folder / "pictures" / f"class{label}").mkdir(parents=True)
+        for i in range(8):
+            pixels = rng.integers(0, 256, (45, 50, 3), np.uint8)
+            Image.fromarray(pixels).save(folder / "pictures" / f"class{label}" / f"{i}.jpg")
+    file = folder / "tiny.py"
+    file.write_text(CONFIG.format(path=str(folder / "pictures")))
+    return file
+
+
+@pytest.fixture(scope="module")
+def workdir(config_file):
+    workdir = config_file.parent / "workdir"
+    run = script("train.py", f"--config={config_file}", f"--workdir={workdir}")
+    assert run.returncode == 0, run.stderr
+    assert "| s256  | A   | 37        | 37       | dense  | val   | 4      | best" in run.stdout
+    assert f"results.json and learning_curve.png are in {workdir}" in run.stdout
+    return workdir
+
+
+def test_train_from_the_folder_of_the_scripts(config_file, workdir):
+    """A second call skips the finished stage; --config is found from here as well."""
+    name = os.path.relpath(config_file, EXPERIMENTS)
+    run = script("train.py", "--config", name, f"--workdir={workdir}", cwd=EXPERIMENTS)
+    assert run.returncode == 0, run.stderr
+    assert "s256: finished (1 steps), skipped" in run.stderr
+    assert len(json.loads((workdir / "results.json").read_text())["rows"]) == 1
+
+
+def test_evaluate_adds_the_three_scale_row_and_replaces_its_own(workdir):
+    for _ in range(2):
+        run = script("evaluate.py", f"--workdir={workdir}")
+        assert run.returncode == 0, run.stderr
+        assert "| 37       | dense" in run.stdout and "| 32,37,42 | dense" in run.stdout
+        rows = json.loads((workdir / "results.json").read_text())["rows"]
+        assert [row["test_scales"] for row in rows] == [[37], [32, 37, 42]]
+
+
+def test_evaluate_at_given_scales(workdir):
+    arguments = ("--stage=s256", "--scales=40,50", "--checkpoint=latest", "--split=train", "--noflip")
+    run = script("evaluate.py", f"--workdir={workdir}", *arguments, cwd=EXPERIMENTS)
+    assert run.returncode == 0, run.stderr
+    row = json.loads((workdir / "results.json").read_text())["rows"][-1]
+    expected = {"test_scales": [40, 50], "checkpoint": "latest", "split": "train", "flip": False, "num_images": 12}
+    assert {field: row[field] for field in expected} == expected
+
+
+@pytest.mark.parametrize(
+    "argument, words",
+    [
+        ("--config.train.batch_sise=8", ["batch_sise"]),
+        ("--config.train.batch_size=many", ["many"]),
+        ("--config.train.batch_size=7", ["batch_size 7 does not divide into 8 micro-batches"]),
+        ("--config.data.path=nowhere", ["nowhere"]),
+        ("--wordkir=there", ["wordkir"]),
+        ("extra", ["unexpected argument 'extra'"]),
+    ],
+)
+def test_mistakes_end_train_in_one_sentence(config_file, tmp_path, argument, words):
+    run = script("train.py", f"--config={config_file}", f"--workdir={tmp_path / 'workdir'}", argument)
+    assert_one_error_line(run, *words)
+
+
+def test_a_missing_config_names_the_known_ones():
+    run = script("train.py", "--config=configs/vgg17.py")
+    assert_one_error_line(run, "configs/vgg17.py", "configs/quickstart.py", "configs/vgg16_jitter.py")
+    assert_one_error_line(script("train.py"), "config")
+
+
+def test_mistakes_end_evaluate_in_one_sentence(workdir, tmp_path):
+    assert_one_error_line(script("evaluate.py", f"--workdir={tmp_path}"), f"{tmp_path} is no workdir of train.py")
+    run = script("evaluate.py", f"--workdir={workdir}", "--scales=37,large")
+    assert_one_error_line(run, "scales are 37,large, but whole numbers are expected")

@@ -1,0 +1,139 @@
+import copy
+import json
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from configs.base import base, stage
+from vgg_jax import InputError
+from vgg_jax.training.workdir import FREE_FIELDS, check_identity, locked
+
+
+@pytest.fixture
+def config():
+    config = base()
+    config.stages.s256 = stage((256, 256), 0.01, 100)
+    config.stages.s384 = stage((384, 384), 0.001, 50, "stage:s256")
+    config.chain = ("s256",)
+    return config
+
+
+def changed(config, field, value):
+    config = copy.deepcopy(config)
+    with config.unlocked():
+        config.update_from_flattened_dict({field: value})
+    return config
+
+
+def test_a_lock_is_free_again_after_its_holder(tmp_path):
+    workdir = tmp_path / "deep" / "workdir"
+    with (
+        locked(workdir),
+        pytest.raises(InputError, match=r"another run is writing .*workdir: wait for it to end, or give another"),
+        locked(workdir),
+    ):
+        pass
+    with locked(workdir):
+        pass
+
+
+def test_the_lock_of_a_killed_run_is_free(tmp_path):
+    program = (
+        "import sys, pathlib, time; from vgg_jax.training.workdir import locked\n"
+        "with locked(pathlib.Path(sys.argv[1])): print('locked', flush=True); time.sleep(600)"
+    )
+    with subprocess.Popen([sys.executable, "-c", program, tmp_path], stdout=subprocess.PIPE, text=True) as holder:
+        try:
+            assert holder.stdout.readline() == "locked\n"
+            with pytest.raises(InputError, match="another run is writing"), locked(tmp_path):
+                pass
+        finally:
+            holder.send_signal(signal.SIGKILL)
+    with locked(tmp_path):
+        pass
+
+
+def test_a_workdir_below_a_file(tmp_path):
+    (tmp_path / "file").write_text("")
+    with (
+        pytest.raises(InputError, match=r"workdir cannot be written \(Not a directory\): give another"),
+        locked(tmp_path / "file" / "workdir"),
+    ):
+        pass
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_a_workdir_that_cannot_be_written(tmp_path):
+    tmp_path.chmod(0o500)
+    with pytest.raises(InputError, match="cannot be written"), locked(tmp_path / "workdir"):
+        pass
+
+
+def test_the_first_config_is_saved(tmp_path, config):
+    check_identity(tmp_path, config.to_dict())
+    saved = json.loads((tmp_path / "config.json").read_text())
+    assert saved == json.loads(json.dumps(config.to_dict()))
+    check_identity(tmp_path, config.to_dict())
+
+
+@pytest.mark.parametrize("field", FREE_FIELDS)
+def test_free_fields(tmp_path, config, field):
+    check_identity(tmp_path, config.to_dict())
+    value = {"data.path": "elsewhere"}.get(field, 3)
+    check_identity(tmp_path, changed(config, field, value).to_dict())
+
+
+@pytest.mark.parametrize(
+    "field, value",
+    [
+        *(("seed", 1), ("model.width_multiplier", 0.5), ("data.val_fraction", 0.2), ("train.batch_size", 128)),
+        *(("optimizer.momentum", 0.5), ("stages.s256.learning_rate", 0.1), ("stages.s256.steps", 99)),
+        *(
+            ("stages.s256.scale", (256, 512)),
+            ("chain", ()),
+            ("chain", ("s384", "s256")),
+            ("train.reduction", "all_reduce"),
+        ),
+    ],
+)
+def test_other_fields_are_identity(tmp_path, config, field, value):
+    check_identity(tmp_path, config.to_dict())
+    before = (tmp_path / "config.json").read_text()
+    with pytest.raises(InputError, match=f"was made with another config: {field}: saved .*, now .*: give another"):
+        check_identity(tmp_path, changed(config, field, value).to_dict())
+    assert (tmp_path / "config.json").read_text() == before
+
+
+def test_all_fields_that_differ_are_listed(tmp_path, config):
+    check_identity(tmp_path, config.to_dict())
+    other = changed(changed(config, "seed", 7), "model.arch", "E").to_dict()
+    del other["optimizer"]["momentum"]
+    with pytest.raises(InputError) as raised:
+        check_identity(tmp_path, other)
+    for fault in (
+        "seed: saved 0, now 7",
+        "model.arch: saved 'D', now 'E'",
+        "optimizer.momentum: saved 0.9, now absent",
+    ):
+        assert fault in str(raised.value)
+
+
+def test_what_may_grow(tmp_path, config):
+    check_identity(tmp_path, config.to_dict())
+    longer = changed(config, "stages.s256.steps", 200)
+    check_identity(tmp_path, longer.to_dict())
+    more = changed(longer, "chain", ("s256", "s384"))
+    more.stages.s384.learning_rate = 1.0  # it has not run yet
+    check_identity(tmp_path, more.to_dict())
+    with pytest.raises(InputError, match=r"stages.s256.steps: saved 200, now 100"):
+        check_identity(tmp_path, config.to_dict())
+
+
+def test_a_new_stage_may_be_described(tmp_path, config):
+    check_identity(tmp_path, config.to_dict())
+    config.stages.jitter = stage((256, 512), 0.001, 50, "stage:s384")
+    config.chain = ("s256", "s384", "jitter")
+    check_identity(tmp_path, config.to_dict())
