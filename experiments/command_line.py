@@ -41,7 +41,7 @@ def _with_errors_told(main: Main) -> Main:
             sys.exit(f"error: unexpected argument {argv[1]!r}: options begin with --")
         try:
             main(argv)
-        except InputError as error:
+        except (InputError, OSError) as error:  # an OSError names its file: a full disk, a folder that is no folder
             sys.exit(f"error: {error}")
 
     return wrapped

@@ -3,8 +3,7 @@ import numpy as np
 import optax
 import pytest
 
-from vgg_jax import InputError
-from vgg_jax.optimizer import RateState, after_epoch, check_rate_control, sgd, stepped_rate
+from vgg_jax.optimizer import RateState, after_epoch, sgd, stepped_rate
 
 RATES = [1e-2] * 10 + [1e-3] * 10 + [1e-4] * 10  # two drops by 10
 SHAPES = {"conv1_1": {"kernel": (3, 3, 3, 4), "bias": (4,)}, "fc8": {"kernel": (4, 5), "bias": (5,)}}
@@ -132,8 +131,3 @@ def test_stepped_rate_drops_at_its_boundaries():
     np.testing.assert_allclose(rates, [1e-2, 1e-2, 1e-3, 1e-3, 1e-3, 1e-4, 1e-4], rtol=1e-12)
     assert stepped_rate(0.01, 10, ()) == 0.01
     assert stepped_rate(0.01, 10, (1,), factor=0.5) == 0.005
-
-
-def test_unknown_rate_control():
-    with pytest.raises(InputError, match="unknown rate control 'cosine': choose one of plateau, steps, constant"):
-        check_rate_control("cosine")

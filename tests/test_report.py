@@ -24,7 +24,7 @@ def test_rows_are_added(tmp_path):
     add_rows(path, [jitter])
     assert json.loads(path.read_text()) == {"rows": [as_read(ROW), as_read(jitter)]}
     assert read_rows(path) == [as_read(ROW), as_read(jitter)]
-    assert [file.name for file in tmp_path.iterdir()] == ["results.json"]  # no temporary file is left
+    assert {file.name for file in tmp_path.iterdir()} == {"results.json", ".results.json.lock"}  # no temporary file
 
 
 def test_a_row_of_the_same_protocol_replaces_the_old_one(tmp_path):

@@ -77,7 +77,12 @@ def restore(manager: ocp.CheckpointManager, step: int, targets: Mapping[str, Any
 
 def read_info(manager: ocp.CheckpointManager, step: int) -> dict[str, Any]:
     """The JSON record of a step."""
-    return manager.restore(step, args=ocp.args.Composite(info=ocp.args.JsonRestore()))["info"]
+    try:
+        return dict(manager.restore(step, args=ocp.args.Composite(info=ocp.args.JsonRestore()))["info"])
+    except Exception as reason:
+        raise InputError(
+            f"the record of step {step} in {manager.directory} cannot be read: {_first_line(reason)}"
+        ) from reason
 
 
 def _structs(tree: Any) -> Any:

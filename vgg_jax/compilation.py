@@ -9,6 +9,11 @@ import jax
 _CPU_OPTIONS = {"xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT,LIBRARY_FUSION_TYPE_REDUCE"}
 
 
+def quick_compiler_options() -> dict[str, int]:
+    """Options for what runs once, as drawing the params: the same bits, compiled in a fifth of the time on the CPU."""
+    return {"xla_backend_optimization_level": 1} if jax.default_backend() == "cpu" else {}
+
+
 @functools.cache
 def compiler_options() -> dict[str, str]:
     """Options for ``jax.jit(f, compiler_options=...)`` on the default backend; empty where they do not apply."""

@@ -2,6 +2,7 @@
 
 from typing import TypeVar
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -12,6 +13,7 @@ AnyArray = TypeVar("AnyArray", Array, np.ndarray)
 
 def cross_entropy(logits: Array, labels: Array) -> Array:
     """Multinomial logistic loss of each example: logits [N, K], labels int [N] in [0, K) -> [N] (sec. 3.1)."""
+    chex.assert_rank([logits, labels], [2, 1])
     label_logits = jnp.take_along_axis(logits, labels[:, None], axis=-1)[:, 0]
     return jax.nn.logsumexp(logits, axis=-1) - label_logits
 

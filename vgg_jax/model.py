@@ -12,7 +12,7 @@ from vgg_jax.architectures import FC_CHANNELS, ConvLayer, blocks_of
 from vgg_jax.errors import InputError
 from vgg_jax.layers import LRN_CONVENTIONS, POOL_ROUNDINGS, local_response_norm, max_pool, pooled_size
 
-DTYPES = ("float32", "bfloat16", "float64")
+DTYPES = ("float32", "bfloat16")
 STRIDE = 32  # five 2x2 pools
 
 INITIALIZERS: dict[str, Callable[[float], nn.initializers.Initializer]] = {

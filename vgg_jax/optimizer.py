@@ -6,8 +6,6 @@ from typing import Any, NamedTuple
 import jax
 import optax
 
-from vgg_jax.errors import InputError
-
 RATE_CONTROLS = ("plateau", "steps", "constant")
 MAX_DROPS = 3  # "the learning rate was decreased 3 times" (sec. 3.1); the fourth plateau ends the training
 
@@ -76,9 +74,3 @@ def after_epoch(
 def stepped_rate(learning_rate: float, step: int, boundaries: Sequence[int], factor: float = 0.1) -> float:
     """The rate at a step (from 0): multiplied by ``factor`` at each boundary that lies at or before it."""
     return learning_rate * factor ** sum(step >= boundary for boundary in boundaries)
-
-
-def check_rate_control(name: str) -> None:
-    """Raise InputError for an unknown kind of rate control."""
-    if name not in RATE_CONTROLS:
-        raise InputError(f"unknown rate control {name!r}: choose one of {', '.join(RATE_CONTROLS)}")

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import filelock
+
 from vgg_jax.errors import InputError
 
 Row = dict[str, Any]
@@ -38,8 +40,9 @@ def add_rows(path: Path, rows: Sequence[Row]) -> None:
     """Add rows to a results.json; a row of the same protocol is replaced, not doubled."""
     fresh = json.loads(json.dumps(list(rows)))  # tuples as lists, as they will be read back
     keys = [_key(row) for row in fresh]
-    kept = [row for row in read_rows(path) if _key(row) not in keys]
-    write_atomically(path, json.dumps({"rows": kept + fresh}, indent=1) + "\n")
+    with filelock.FileLock(path.with_name(f".{path.name}.lock")):
+        kept = [row for row in read_rows(path) if _key(row) not in keys]
+        write_atomically(path, json.dumps({"rows": kept + fresh}, indent=1) + "\n")
 
 
 def _key(row: Row) -> list[Any]:
@@ -123,7 +126,8 @@ def plot_learning_curves(curves: dict[str, list[Row]], path: Path) -> None:
     rate.set_ylabel("learning rate")
     rate.set_yscale("log")
     rate.set_xlabel("step")
-    loss.legend(frameon=False)
+    if loss.get_legend_handles_labels()[0]:
+        loss.legend(frameon=False)
     temporary = path.with_name(f".{path.name}.tmp")
     figure.savefig(temporary, format="png", dpi=100)
     os.replace(temporary, path)

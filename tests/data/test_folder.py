@@ -1,12 +1,13 @@
 """The folder source: layouts, splits and every way in which a folder can be wrong."""
 
+import hashlib
 import itertools
 import pickle
 
 import numpy as np
 import pytest
 
-from vgg_jax.data.sources import open_source
+from vgg_jax.data.sources import open_source, record_name
 from vgg_jax.errors import InputError
 
 
@@ -67,6 +68,38 @@ def test_the_seed_alone_chooses_the_split(animals):
         {name[-6:] for name in names(animals, "val", val_fraction=0.5) if kind in name} for kind in ("ant", "cat")
     ]
     assert chosen[0] != chosen[1]
+
+
+@pytest.mark.parametrize("test_fraction", [0.0, 0.15])
+def test_an_image_more_or_less_reshuffles_nothing(animals, test_fraction):
+    """At most one other image moves between train and each drawn split, and none between val and test."""
+    options = {"val_fraction": 0.25, "test_fraction": test_fraction}
+    splits = ("train", "val", "test") if test_fraction else ("train", "val")
+
+    def split_of_each():
+        return {name: split for split in splits for name in names(animals, split, **options)}
+
+    whole = split_of_each()
+    for removed in sorted(whole):
+        data = (animals / removed).read_bytes()
+        (animals / removed).unlink()
+        left = split_of_each()
+        (animals / removed).write_bytes(data)
+        assert left.keys() == whole.keys() - {removed}
+        moves = [tuple(sorted((whole[name], left[name]))) for name in left if left[name] != whole[name]]
+        assert sorted(moves) in ([], [("train", "val")], [("test", "train")], [("test", "train"), ("train", "val")])
+
+
+def test_the_split_is_the_documented_hash(tmp_path):
+    """In another program's words: the last ranks by sha256 of seed/class/file are val, the first ones test."""
+    root = make(tmp_path, [f"cat/{i}.jpg" for i in range(20)])
+    ranked = sorted(
+        (f"cat/{i}.jpg" for i in range(20)), key=lambda name: hashlib.sha256(f"7/{name}".encode()).hexdigest()
+    )
+    options = {"split_seed": 7, "val_fraction": 0.2, "test_fraction": 0.1}
+    assert names(root, "test", **options) == sorted(ranked[:2])
+    assert names(root, "val", **options) == sorted(ranked[-4:])
+    assert names(root, images_per_class=5, **options) == sorted(ranked[2:7])
 
 
 def test_the_cap_is_for_training_alone_and_nested(animals):
@@ -186,6 +219,18 @@ def test_a_file_that_vanishes_is_named(animals):
     (animals / source[0].name).unlink()
     with pytest.raises(InputError, match=r"ant/\d\d\.jpg"):
         source[0]
+    assert (record_name(source, 0), record_name(source, 1)) == ("record 0", source[1].name)
+
+
+@pytest.mark.parametrize("source", ["folder", "array_record", "tfds"])
+def test_an_empty_path_is_refused(source):
+    with pytest.raises(InputError, match=f"path of data source '{source}' is empty; give --config.data.path="):
+        open_source(source, "", "train")
+
+
+def test_the_home_directory(animals, monkeypatch):
+    monkeypatch.setenv("HOME", str(animals.parent))
+    assert opened(f"~/{animals.name}").files == opened(animals).files
 
 
 def test_pickled_and_back(animals):

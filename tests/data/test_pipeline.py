@@ -1,5 +1,6 @@
 """The pipelines: what an example is depends on the seed and its position, and on nothing else."""
 
+import dataclasses
 import io
 import itertools
 import os
@@ -12,8 +13,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from vgg_jax.data.array_record import write_array_record_shards
 from vgg_jax.data.pipeline import centre_crop_batches, rescaled_images, training_batches
-from vgg_jax.data.sources import open_source
+from vgg_jax.data.sources import Record, open_source
 from vgg_jax.errors import InputError
 from vgg_jax.images.crop import centre_crop
 from vgg_jax.images.rescale import rescale
@@ -162,14 +164,92 @@ def test_nothing_readable(tmp_path):
         batches(source, 1, on_error="skip")
 
 
-def test_a_label_outside_the_classes_is_never_skipped(source):
-    class Mislabelled(type(source)):
-        def __getitem__(self, index):
-            return super().__getitem__(index)._replace(label=2)
+def stored(directory, labels, broken=()):
+    """A source of shards that raises nothing about labels: pictures 0, 1, ... with these labels."""
+    records = []
+    for i, label in enumerate(labels):
+        buffer = io.BytesIO()
+        Image.fromarray(picture(i)).save(buffer, "PNG")
+        records.append(Record(b"junk" if i in broken else buffer.getvalue(), label, f"{i}.png"))
+    write_array_record_shards(directory, "train", records, ("a", "b"))
+    return open_source("array_record", str(directory), "train")
 
-    mislabelled = Mislabelled(source.root, source.class_names, source.files, source.labels)
-    with pytest.raises(InputError, match="label 2 is outside the 2 classes"):
-        batches(mislabelled, 1, on_error="skip")
+
+def centre_crops(source, on_error):
+    return list(centre_crop_batches(source, smallest_side=36, crop_size=32, batch_size=4, on_error=on_error))
+
+
+PIPELINES = {
+    "training": lambda source, on_error: batches(source, 2, on_error=on_error),
+    "training in workers": lambda source, on_error: batches(source, 2, on_error=on_error, workers=1),
+    "centre crops": centre_crops,
+    "rescaled": lambda source, on_error: list(rescaled_images(source, (36,), on_error=on_error)),
+}
+
+
+@pytest.mark.parametrize("on_error", ["raise", "skip"])
+@pytest.mark.parametrize("pipeline", PIPELINES)
+@pytest.mark.parametrize("label, broken", [(2, ()), (-2, ()), (2, (1,))])
+def test_a_label_outside_the_classes_is_never_skipped(tmp_path, pipeline, on_error, label, broken):
+    source = stored(tmp_path, [0, label, 1], broken)
+    with pytest.raises(InputError, match=rf"^1\.png: label {label} is outside the 2 classes") as raised:
+        PIPELINES[pipeline](source, on_error)
+    assert "on_error" not in str(raised.value)
+
+
+@pytest.mark.parametrize("on_error", ["raise", "skip"])
+def test_unlabelled_images_can_be_evaluated_but_not_trained_on(tmp_path, on_error):
+    source = stored(tmp_path, [0, -1, 1])
+    for pipeline in ("training", "training in workers"):
+        with pytest.raises(InputError, match=r"^1\.png: the training split holds an unlabelled image \(label -1\)"):
+            PIPELINES[pipeline](source, on_error)
+    (batch,) = centre_crops(source, on_error)
+    assert batch["label"][:3].tolist() == [0, -1, 1] and batch["mask"].tolist() == [True, True, True, False]
+    assert [label for _, label, _ in rescaled_images(source, (36,), on_error=on_error)] == [0, -1, 1]
+
+
+CHOICE = ", or pass over such files with on_error=skip (--config.data.on_error=skip)"
+
+
+def vanished(directory):
+    """Three pictures in a folder, of which the second goes after the source was opened."""
+    source = write(directory)
+    source = dataclasses.replace(source, files=source.files[:3], labels=source.labels[:3])
+    (directory / source.files[1]).unlink()
+    return source
+
+
+def damaged(directory):
+    """Three pictures in a shard, with one bit changed in the second."""
+    source = stored(directory, [0, 0, 1])
+    (shard,) = directory.glob("*.array_record")
+    data = bytearray(shard.read_bytes())
+    data[data.index(source[1].image) + 100] ^= 1
+    shard.write_bytes(data)
+    return open_source("array_record", str(directory), "train")
+
+
+@pytest.mark.parametrize("make, name", [(vanished, r"a/01\.png"), (damaged, r"train-.*\[1\]")])
+def test_a_record_that_the_source_cannot_read_is_an_unreadable_one(tmp_path, make, name):
+    source = make(tmp_path)
+    for pipeline in PIPELINES.values():
+        with pytest.raises(InputError, match=rf"^{name}:? cannot be read") as raised:
+            pipeline(source, "raise")
+        assert str(raised.value).endswith(CHOICE)
+    for pipeline in ("training", "training in workers"):
+        batch = joined(PIPELINES[pipeline](source, "skip"))
+        np.testing.assert_array_equal(batch["skipped"], batch["record"] == 1)
+        assert (batch["record"] == 1).any()
+    (crops,) = centre_crops(source, "skip")
+    assert crops["mask"].tolist() == [True, False, True, False]
+    assert [images is None for _, _, images in PIPELINES["rescaled"](source, "skip")] == [False, True, False]
+
+
+@pytest.mark.parametrize("pipeline", PIPELINES)
+def test_an_undecodable_picture_tells_the_choice(tmp_path, pipeline):
+    with pytest.raises(InputError, match=r"^1\.png: is not a readable image") as raised:
+        PIPELINES[pipeline](stored(tmp_path, [0, 1, 1], broken=(1,)), "raise")
+    assert str(raised.value).endswith(f"; mend the file{CHOICE}")
 
 
 @pytest.mark.parametrize(

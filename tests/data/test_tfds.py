@@ -7,14 +7,15 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import tensorflow_datasets as tfds
+from array_record.python.array_record_module import ArrayRecordWriter
 
 from vgg_jax import InputError
-from vgg_jax.data.array_record import array_record_source
-from vgg_jax.data.sources import open_source
+from vgg_jax.data.array_record import array_record_source, encode_example
+from vgg_jax.data.sources import Record, open_source, record_name
 from vgg_jax.data.tfds import tfds_source
 
 CLASSES = ["zebra", "ant"]  # not sorted: the order is the one of the builder
-SIZES = {"train": 6, "validation": 3, "test": 2}
+SIZES = {"train": 6, "val": 4, "validation": 3, "test": 2}
 
 with tfds.core.registered.skip_registration():
 
@@ -40,6 +41,9 @@ with tfds.core.registered.skip_registration():
 
     class TinyWithoutValidation(Tiny):
         splits = ("train", "test")
+
+    class TinyWithVal(Tiny):
+        splits = ("train", "val", "validation", "test")
 
     class TinyText(Tiny):
         label_feature = tfds.features.Text()
@@ -92,9 +96,42 @@ def test_by_name_from_the_data_directory(prepared, monkeypatch):
     assert contents(tfds_source("tiny:1.2.3", "train")) == expected("train")
 
 
-def test_val_is_test_where_there_is_no_validation(tmp_path):
-    path = prepare(TinyWithoutValidation, tmp_path)
-    assert contents(tfds_source(path, "val")) == expected("test")
+@pytest.mark.parametrize(
+    "builder, stored", [(TinyWithVal, "val"), (Tiny, "validation"), (TinyWithoutValidation, "test")]
+)
+def test_val_is_the_first_that_is_stored(tmp_path, builder, stored):
+    assert contents(tfds_source(prepare(builder, tmp_path), "val")) == expected(stored)
+
+
+def rewrite(path, *examples):
+    """Put other records into the only shard of train."""
+    writer = ArrayRecordWriter(str(next(path.glob("tiny-train.*"))), "group_size:1")
+    for example in examples:
+        writer.write(example)
+    writer.close()
+
+
+def test_labels_are_read_as_they_are(tmp_path):
+    """The pipelines judge them: a source that raised would be skipped there as an unreadable picture."""
+    path = prepare(Tiny, tmp_path)
+    rewrite(path, *(encode_example(Record(b"x", i % 3 - 1, "odd.jpg")) for i in range(6)))
+    assert [record.label for record in tfds_source(path, "train")] == [-1, 0, 1, -1, 0, 1]
+
+
+def test_unreadable_records_are_named(tmp_path):
+    path = prepare(Tiny, tmp_path)
+    rewrite(path, b"\xff\xd8 a bare JPEG", b"", *[encode_example(Record(b"x", 0, "fine.jpg"))] * 4)
+    source = tfds_source(path, "train")
+    with pytest.raises(InputError, match=r"train\[0\] cannot be read"):
+        source[0]
+    with pytest.raises(InputError, match=r"train\[1\] lacks its image or its label"):
+        source[1]
+    assert [record_name(source, i) for i in (1, 2)] == ["record 1", source[2].name]
+
+
+def test_the_home_directory(prepared, monkeypatch):
+    monkeypatch.setenv("HOME", str(prepared.parent))
+    assert contents(open_source("tfds", f"~/{prepared.name}", "train")) == expected("train")
 
 
 def test_a_format_without_random_access(tmp_path):

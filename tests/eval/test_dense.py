@@ -170,7 +170,7 @@ def test_compiles_at_most_once_a_bucket():
         (np.zeros((40, 40, 3), np.uint8), {}, r"shape \[40, 40, 3\]"),
         ([np.zeros((40, 40), np.uint8)], {}, r"image 0 has shape \[40, 40\]"),
         ([np.zeros((40, 40, 3), np.uint8)], {"spatial": "max"}, "unknown spatial 'max'"),
-        ([np.zeros((40, 40, 3), np.uint8)], {"scales": ()}, "scales is empty"),
+        ([np.zeros((40, 40, 3), np.uint8)], {"scales": ()}, r"scales is \(\), but a sequence"),
         ([np.zeros((40, 40, 3), np.uint8)], {"pool_rounding": "up"}, "unknown pool_rounding 'up'"),
     ],
 )

@@ -115,7 +115,8 @@ def test_the_chain_runs_through_its_stages(trained):
     assert [row["stage"] for row in rows] == list(config.chain)
     assert [row["train_scale"] for row in rows] == [[37, 37], [55, 55], [37, 74]]
     assert [row["test_scales"] for row in rows] == [[37], [55], [56]]  # Q = S, or the middle of the range
-    assert [row["init"] for row in rows] == ["glorot", "all layers of stage:s256", "all layers of stage:s384"]
+    steps = ["all layers of stage:s256 (step 6)", "all layers of stage:s384 (step 6)"]
+    assert [row["init"] for row in rows] == ["glorot", *steps]
     for row in rows:
         assert row.keys() >= ROW_FIELDS
         expected = {"dataset": "tiny", "split": "val", "arch": "A", "seed": 0, "checkpoint": "best", "method": "dense"}
@@ -216,7 +217,7 @@ def test_deeper_nets_start_from_a_trained_a(trained, pictures, tmp_path):
     fields = {"stages__s256__init_from": source, "stages__s256__init_layers": "paper_a", "stages__s256__steps": 1}
     config = make_config(pictures, model__arch="B", model__initializer="gaussian", **fields)
     (row,) = run_chain(config, tmp_path)
-    assert row["init"] == f"paper_a layers of {source}, others gaussian(0.01)"
+    assert row["init"] == f"paper_a layers of {source} (step 6), others gaussian(0.01)"
     model, _ = load_weights(tmp_path / "s256")
     params, _ = chain.starting_params(config, "s256", tmp_path, model)
     _, donor = load_weights(trained[0] / "s256")
@@ -308,8 +309,8 @@ def test_an_unreadable_picture_is_named(pictures, tmp_path, statistics):
         ({"chain": ("s512",)}, "chain names the stage 's512', but config.stages has jitter, s256, s384"),
         ({"train__batch_size": 12}, "batch_size 12 does not divide into 8 micro-batches"),
         ({"train__micro_batches": 4}, "4 micro-batches do not divide over 8 devices"),
-        ({"stages__s256__rate_control": "cosine"}, "unknown rate control 'cosine'"),
-        ({"stages__s256__train_layers": "conv"}, "unknown train_layers 'conv'"),
+        ({"stages__s256__rate_control": "cosine"}, "stages.s256.rate_control is 'cosine'"),
+        ({"stages__s256__train_layers": "conv"}, "stages.s256.train_layers is 'conv'"),
         ({"model__dtype": "float16"}, "unknown dtype 'float16'"),
         ({"data__path": "nowhere"}, "nowhere"),
     ],

@@ -112,7 +112,7 @@ def test_metrics_are_the_means_of_the_batch():
     label_scores = logits[np.arange(BATCH), batch["label"]]
     better = (logits >= label_scores[:, None]).sum(axis=1)
     _, state, metrics = step(model, params_of(model), batch, micro_batches=4)
-    assert set(metrics) == {"loss", "top1_error", "top5_error"}
+    assert set(metrics) == {"loss", "update_norm", "top1_error", "top5_error"}
     np.testing.assert_allclose(metrics["loss"], (np.log(np.exp(logits).sum(axis=1)) - label_scores).mean(), rtol=1e-5)
     np.testing.assert_allclose(metrics["top1_error"], 100 * (better > 1).mean(), rtol=1e-5)
     np.testing.assert_allclose(metrics["top5_error"], 100 * (better > 5).mean(), rtol=1e-5)

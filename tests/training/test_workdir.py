@@ -9,7 +9,7 @@ import pytest
 
 from configs.base import base, stage
 from vgg_jax import InputError
-from vgg_jax.training.workdir import FREE_FIELDS, check_identity, locked
+from vgg_jax.training.workdir import FREE_FIELDS, check_counts, check_identity, locked
 
 
 @pytest.fixture
@@ -72,18 +72,25 @@ def test_a_workdir_that_cannot_be_written(tmp_path):
         pass
 
 
-def test_the_first_config_is_saved(tmp_path, config):
-    check_identity(tmp_path, config.to_dict())
-    saved = json.loads((tmp_path / "config.json").read_text())
+@pytest.fixture
+def workdir(tmp_path):
+    """A workdir whose training has a checkpoint."""
+    (tmp_path / "s256" / "checkpoints" / "10").mkdir(parents=True)
+    return tmp_path
+
+
+def test_the_first_config_is_saved(workdir, config):
+    check_identity(workdir, config.to_dict())
+    saved = json.loads((workdir / "config.json").read_text())
     assert saved == json.loads(json.dumps(config.to_dict()))
-    check_identity(tmp_path, config.to_dict())
+    check_identity(workdir, config.to_dict())
 
 
 @pytest.mark.parametrize("field", FREE_FIELDS)
-def test_free_fields(tmp_path, config, field):
-    check_identity(tmp_path, config.to_dict())
+def test_free_fields(workdir, config, field):
+    check_identity(workdir, config.to_dict())
     value = {"data.path": "elsewhere"}.get(field, 3)
-    check_identity(tmp_path, changed(config, field, value).to_dict())
+    check_identity(workdir, changed(config, field, value).to_dict())
 
 
 @pytest.mark.parametrize(
@@ -99,20 +106,20 @@ def test_free_fields(tmp_path, config, field):
         ),
     ],
 )
-def test_other_fields_are_identity(tmp_path, config, field, value):
-    check_identity(tmp_path, config.to_dict())
-    before = (tmp_path / "config.json").read_text()
+def test_other_fields_are_identity(workdir, config, field, value):
+    check_identity(workdir, config.to_dict())
+    before = (workdir / "config.json").read_text()
     with pytest.raises(InputError, match=f"was made with another config: {field}: saved .*, now .*: give another"):
-        check_identity(tmp_path, changed(config, field, value).to_dict())
-    assert (tmp_path / "config.json").read_text() == before
+        check_identity(workdir, changed(config, field, value).to_dict())
+    assert (workdir / "config.json").read_text() == before
 
 
-def test_all_fields_that_differ_are_listed(tmp_path, config):
-    check_identity(tmp_path, config.to_dict())
+def test_all_fields_that_differ_are_listed(workdir, config):
+    check_identity(workdir, config.to_dict())
     other = changed(changed(config, "seed", 7), "model.arch", "E").to_dict()
     del other["optimizer"]["momentum"]
     with pytest.raises(InputError) as raised:
-        check_identity(tmp_path, other)
+        check_identity(workdir, other)
     for fault in (
         "seed: saved 0, now 7",
         "model.arch: saved 'D', now 'E'",
@@ -121,19 +128,42 @@ def test_all_fields_that_differ_are_listed(tmp_path, config):
         assert fault in str(raised.value)
 
 
-def test_what_may_grow(tmp_path, config):
-    check_identity(tmp_path, config.to_dict())
+def test_what_may_grow(workdir, config):
+    check_identity(workdir, config.to_dict())
     longer = changed(config, "stages.s256.steps", 200)
-    check_identity(tmp_path, longer.to_dict())
+    check_identity(workdir, longer.to_dict())
     more = changed(longer, "chain", ("s256", "s384"))
     more.stages.s384.learning_rate = 1.0  # it has not run yet
-    check_identity(tmp_path, more.to_dict())
+    check_identity(workdir, more.to_dict())
     with pytest.raises(InputError, match=r"stages.s256.steps: saved 200, now 100"):
-        check_identity(tmp_path, config.to_dict())
+        check_identity(workdir, config.to_dict())
 
 
-def test_a_new_stage_may_be_described(tmp_path, config):
-    check_identity(tmp_path, config.to_dict())
+def test_a_new_stage_may_be_described(workdir, config):
+    check_identity(workdir, config.to_dict())
     config.stages.jitter = stage((256, 512), 0.001, 50, "stage:s384")
     config.chain = ("s256", "s384", "jitter")
+    check_identity(workdir, config.to_dict())
+
+
+def test_on_error_may_turn_to_skip_and_not_back(workdir, config):
+    check_identity(workdir, config.to_dict())
+    skipping = changed(config, "data.on_error", "skip")
+    check_identity(workdir, skipping.to_dict())
+    with pytest.raises(InputError, match=r"data.on_error: saved 'skip', now 'raise'"):
+        check_identity(workdir, config.to_dict())
+
+
+def test_before_the_first_checkpoint_a_mistake_may_be_mended(tmp_path, config):
+    check_identity(tmp_path, changed(config, "model.arch", "F").to_dict())
+    (tmp_path / "classes.txt").write_text("of another data set\n")
     check_identity(tmp_path, config.to_dict())
+    assert json.loads((tmp_path / "config.json").read_text())["model"]["arch"] == "D"
+    assert not (tmp_path / "classes.txt").exists()
+
+
+def test_a_data_set_of_another_size_is_refused(tmp_path):
+    check_counts(tmp_path, {"train": 10, "val": 2})
+    check_counts(tmp_path, {"train": 10, "val": 2})
+    with pytest.raises(InputError, match="the data set changed since"):
+        check_counts(tmp_path, {"train": 9, "val": 2})

@@ -2,7 +2,8 @@
 
 A data set is one directory:
 
-    train-00000-of-00008.array_record ...      shards; the splits are train, val (or validation) and test
+    train-00000-of-00008.array_record ...      shards; the splits are train, val (or validation) and test,
+                                               which also stands for a val that is not there
     classes.txt                                the class names, one a line, in the order of the labels
 
 Each record is a serialised tf.train.Example with the features `image` (the encoded file), `label` and `file_name`, as
@@ -22,12 +23,10 @@ from array_record.python.array_record_module import ArrayRecordWriter
 from google.protobuf.message import DecodeError
 from tensorflow_datasets.proto import tf_example_pb2  # plain protobuf: no tensorflow behind it
 
-from vgg_jax.data.sources import Record
+from vgg_jax.data.sources import STORED_SPLITS, Record
 from vgg_jax.errors import InputError
 
 CLASS_FILES = ("classes.txt", "label.labels.txt")
-STORED_SPLITS = {"train": ("train",), "val": ("val", "validation"), "test": ("test",)}
-NO_LABEL = -1  # test images whose labels are held back
 _SHARD_NAMES = (
     re.compile(r"(?P<split>\w+)-(?P<index>\d{5})-of-(?P<count>\d{5})\.array_record"),
     re.compile(r"\w+-(?P<split>\w+)\.array_record-(?P<index>\d{5})-of-(?P<count>\d{5})"),
@@ -155,10 +154,9 @@ class ArrayRecordSource:
     Picklable and thread-safe: the readers open lazily, once a process, and stay behind when it is pickled.
     """
 
-    def __init__(self, shards: Sequence[Path], class_names: tuple[str, ...], *, unlabelled: bool = False) -> None:
+    def __init__(self, shards: Sequence[Path], class_names: tuple[str, ...]) -> None:
         self.class_names = class_names
         self._names = [shard.name for shard in shards]
-        self._unlabelled = unlabelled
         self._shards = [_open_shard(shard) for shard in shards]
         self._ends = list(itertools.accumulate(len(shard) for shard in self._shards))
 
@@ -175,13 +173,7 @@ class ArrayRecordSource:
             data = self._shards[shard][position]
         except (RuntimeError, ValueError, OSError) as error:
             raise InputError(f"{name} cannot be read ({error}); copy or write the shard again") from error
-        record = decode_example(data, name)
-        if not (0 <= record.label < len(self.class_names) or (self._unlabelled and record.label == NO_LABEL)):
-            raise InputError(
-                f"{name} ({record.name}) has label {record.label}, but classes.txt names"
-                f" {len(self.class_names)} classes (0..{len(self.class_names) - 1}); mend classes.txt or the shards"
-            )
-        return record
+        return decode_example(data, name)
 
 
 def _open_shard(shard: Path) -> ArrayRecordDataSource:
@@ -194,9 +186,9 @@ def _open_shard(shard: Path) -> ArrayRecordDataSource:
 def array_record_source(path: str | Path, split: str) -> ArrayRecordSource:
     """Open split train, val or test of a directory of ArrayRecord shards.
 
-    Labels run over the names in `classes.txt`; test records may carry -1 (unlabelled). Raises InputError for a missing
-    directory, split, shard or `classes.txt`, and on reading for a damaged record or a label outside the class names.
+    `val` is the stored `val`, else `validation`, else `test`. Labels run over the names in `classes.txt`; -1 means
+    unlabelled. Raises InputError for a missing directory, split, shard or `classes.txt`, and on reading for a damaged
+    record; labels are checked where records are used.
     """
-    directory = Path(path).expanduser()
-    shards = split_shards(directory, split)
-    return ArrayRecordSource(shards, read_class_names(directory), unlabelled=split == "test")
+    shards = split_shards(Path(path), split)
+    return ArrayRecordSource(shards, read_class_names(Path(path)))

@@ -1,8 +1,8 @@
 """The folder source: root/<class>/*.jpg, or root/{train,val,test}/<class>/*.jpg."""
 
 import dataclasses
+import hashlib
 import os
-import zlib
 from pathlib import Path
 
 import numpy as np
@@ -30,7 +30,7 @@ class FolderSource:
         try:
             data = Path(self.root, name).read_bytes()
         except OSError as error:
-            raise InputError(f"{name}: cannot be read in {self.root} ({error.strerror})") from error
+            raise InputError(f"{name}: cannot be read in {self.root} ({error.strerror}); mend the file") from error
         return Record(data, int(self.labels[index]), name)
 
 
@@ -46,12 +46,13 @@ def folder_source(
     """Open "train", "val" or "test" of a folder of classes, each a folder (or a link to one) of image files.
 
     `path` holds the classes, or the folders train, val and test (any of the last two may lack) that hold them.  A split
-    without a folder of its own takes its fraction of each class's training images, at least one, chosen by `split_seed`
-    and the class's name: the splits are disjoint and together hold every image.  `images_per_class` caps what is left
-    for training, in the same seeded order; val and test are never capped.  Classes are ordered by name, or as in
-    `path`/classes.txt (one folder name a line; words after it belong to the name that is shown).  Hidden files and
-    other extensions are ignored.  Raises InputError for a missing path, no classes, an empty class, a split that does
-    not exist, too few images to split, or a classes.txt that does not match.
+    without a folder of its own takes its fraction of each class's training images, at least one: the splits are
+    disjoint and together hold every image.  Files are ranked by a hash of `split_seed`, class and file name: where one
+    image comes or goes, at most one other moves between train and val, at most one between train and test, and none
+    between val and test.  `images_per_class` caps what is left for training, in the same order; val and test are never
+    capped.  Classes are ordered by name, or as in `path`/classes.txt (one folder name a line; words after it belong to
+    the name that is shown).  Hidden files and other extensions are ignored.  Raises InputError for a missing path, no
+    classes, an empty class, a split that does not exist, too few images to split, or a classes.txt that does not match.
     """
     _check_numbers(val_fraction, test_fraction, images_per_class)
     root = Path(path)
@@ -77,7 +78,7 @@ def folder_source(
     counts = []
     for folder in folders:
         names = _image_names(chosen / folder)
-        parts = _deal(names, f"{split_seed}/{folder}", drawn, chosen / folder)
+        parts = _deal(_ranked(names, f"{split_seed}/{folder}"), drawn, chosen / folder)
         kept = parts[part][:images_per_class] if split == "train" else parts[part]
         prefix = os.path.relpath(chosen / folder, root)
         files += [f"{prefix}/{name}" for name in sorted(kept)]
@@ -115,17 +116,22 @@ def _image_names(folder: Path) -> list[str]:
     return names
 
 
-def _deal(names: list[str], seed: str, drawn: dict[str, float], folder: Path) -> dict[str, list[str]]:
-    """Shuffle a class's files and deal each split of `drawn` its fraction, at least one; "train" has the rest."""
-    order = np.random.default_rng(zlib.crc32(seed.encode())).permutation(len(names))
-    shuffled = [names[i] for i in order]
-    parts = {}
-    for split, fraction in drawn.items():
-        size = max(1, round(fraction * len(names))) if fraction else 0
-        parts[split], shuffled = shuffled[:size], shuffled[size:]
-    if not shuffled:
-        raise InputError(f"class folder {folder} holds {len(names)} image(s), too few to split; add some or remove it")
-    return {**parts, "train": shuffled}
+def _ranked(names: list[str], seed: str) -> list[str]:
+    """The files of a class in a random order in which each keeps its place among the others whatever comes or goes."""
+    # File names need not be valid text; fsencode gives their bytes.
+    return sorted(names, key=lambda name: hashlib.sha256(os.fsencode(f"{seed}/{name}")).digest())
+
+
+def _deal(ranked: list[str], drawn: dict[str, float], folder: Path) -> dict[str, list[str]]:
+    """Deal each split of `drawn` its fraction, at least one: test the first ranks, val the last, "train" those between.
+
+    At the two ends, so that the size of one never moves the other.
+    """
+    sizes = {split: max(1, round(fraction * len(ranked))) if fraction else 0 for split, fraction in drawn.items()}
+    first, last = sizes.get("test", 0), len(ranked) - sizes.get("val", 0)
+    if first >= last:
+        raise InputError(f"class folder {folder} holds {len(ranked)} image(s), too few to split; add some or remove it")
+    return {"test": ranked[:first], "train": ranked[first:last], "val": ranked[last:]}
 
 
 def _ordered_classes(root: Path, folders: list[str]) -> tuple[list[str], tuple[str, ...]]:

@@ -123,7 +123,7 @@ def _write_split(
 
 
 def _check_finished(shard: Path, block: Sequence[Entry], class_names: tuple[str, ...]) -> None:
-    source = ArrayRecordSource([shard], class_names, unlabelled=True)
+    source = ArrayRecordSource([shard], class_names)
     if len(source) != len(block) or source[0].name != block[0].name:
         raise InputError(f"{shard} comes from other tars than the ones given; give an empty output directory")
 

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from vgg_jax.data.array_record import NO_LABEL
+from vgg_jax.data.sources import NO_LABEL
 from vgg_jax.errors import InputError
 from vgg_jax.progress import progress_bar
 

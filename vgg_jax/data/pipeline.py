@@ -6,17 +6,19 @@ import os
 import threading
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import grain
 import numpy as np
 from absl import flags
 
-from vgg_jax.data.sources import Record, Source
+from vgg_jax.data.sources import NO_LABEL, Record, Source
 from vgg_jax.errors import InputError
 from vgg_jax.images.crop import apply_view, centre_crop, check_scale, random_view
 from vgg_jax.images.decode import decode_rgb
 from vgg_jax.images.rescale import rescale
+
+Result = TypeVar("Result")
 
 ON_ERROR = ("raise", "skip")
 
@@ -44,8 +46,8 @@ def training_batches(
 
     An example depends on (seed, its position) alone: not on workers (processes, 0 for none), threads, or where the run
     started.  Up to `threads` batches are made ahead, in each worker max(1, threads // workers).  Raises InputError at
-    once for wrong arguments; while iterating for a label outside the classes, for an unreadable record where `on_error`
-    is "raise", and where no record is readable.
+    once for wrong arguments; while iterating for a label outside the classes, an unlabelled image, an unreadable record
+    where `on_error` is "raise", or where no record is readable.
     """
     _check_on_error(on_error)
     check_scale(scale, crop_size)
@@ -77,7 +79,7 @@ def centre_crop_batches(
 
     Each is image uint8 [n, crop, crop, 3], label int32 [n], mask bool [n], record int32 [n].  mask is False for an
     unreadable image that `on_error="skip"` leaves out (image and label 0) and for the last batch's padding (record -1
-    as well).  Raises InputError for wrong arguments, and naming the file where on_error is "raise".
+    as well).  The label is -1 where unlabelled.  Raises InputError for wrong arguments and as `map_images` does.
     """
     check_scale((smallest_side, smallest_side), crop_size)
     crops = map_images(
@@ -106,8 +108,8 @@ def rescaled_images(
 ) -> Iterator[tuple[int, int, list[np.ndarray] | None]]:
     """Every record from `start` on, in order: (record, label, the uint8 image at each smallest side, decoded once).
 
-    The images are None, and the label -1, where the record is unreadable and on_error is "skip"; "raise" raises
-    InputError naming the file.
+    The images are None, and the label -1, where the record is unreadable and on_error is "skip".  Raises InputError as
+    `map_images` does.
     """
     pyramid = functools.partial(_pyramid, tuple(smallest_sides))
     return map_images(source, pyramid, start=start, on_error=on_error, threads=threads)
@@ -124,18 +126,18 @@ def map_images(
     """(record, label, function(decoded image)) for every record from `start` on, in order, made in `threads` threads.
 
     At most `threads` results are made ahead.  An unreadable record, or one for which `function` raises InputError,
-    gives (record, -1, None) where on_error is "skip"; "raise" raises the InputError.
+    gives (record, -1, None) where on_error is "skip"; "raise" raises InputError naming the file.  Labels may be -1,
+    for unlabelled; one outside the classes raises InputError always.
     """
     _check_on_error(on_error)
 
     def load(index: int) -> tuple[int, int, Any]:
-        try:
-            record, image = _decode(source, index)
-            return index, record.label, _named(function, record.name, image)
-        except InputError:
-            if on_error == "raise":
-                raise
-            return index, -1, None
+        loaded = _load(source, index, on_error, unlabelled=True)
+        if loaded is None:
+            return index, NO_LABEL, None
+        record, image = loaded
+        result = _attempt(on_error, _named, function, record.name, image)
+        return index, NO_LABEL if result is None else record.label, result
 
     if start >= len(source):
         return iter(())
@@ -154,11 +156,6 @@ class _TrainingLoader:
 
     def __call__(self, position: int, index: int) -> dict[str, np.ndarray | np.int32]:
         record, image, skipped = _decode_or_next(self.source, index, self.on_error)
-        if not 0 <= record.label < len(self.source.class_names):
-            raise InputError(
-                f"{record.name}: label {record.label} is outside the {len(self.source.class_names)} classes; "
-                "correct the label or the class names"
-            )
         rng = np.random.Generator(np.random.Philox(key=[self.view_seed, position]))
         view = random_view(rng, image.shape[0], image.shape[1], self.scale, self.crop_size)
         return {
@@ -170,19 +167,49 @@ class _TrainingLoader:
         }
 
 
-def _decode(source: Source, index: int) -> tuple[Record, np.ndarray]:
-    record = source[index]
-    return record, decode_rgb(record.image, record.name)
+def _load(source: Source, index: int, on_error: str, *, unlabelled: bool) -> tuple[Record, np.ndarray] | None:
+    """A record with its image decoded, or None where it is unreadable and on_error is "skip".
+
+    Every record that a pipeline uses comes from here, its label checked: on_error is for unreadable pictures alone.
+    """
+    record = _attempt(on_error, source.__getitem__, index)
+    if record is None:
+        return None
+    _check_label(record, len(source.class_names), unlabelled)
+    image = _attempt(on_error, decode_rgb, record.image, record.name)
+    return None if image is None else (record, image)
+
+
+def _attempt(on_error: str, function: Callable[..., Result], *arguments: Any) -> Result | None:
+    """function(*arguments); where it raises InputError, None if on_error is "skip", else the choice is told as well."""
+    try:
+        return function(*arguments)
+    except InputError as error:
+        if on_error == "skip":
+            return None
+        raise InputError(
+            f"{error}, or pass over such files with on_error=skip (--config.data.on_error=skip)"
+        ) from error
+
+
+def _check_label(record: Record, num_classes: int, unlabelled: bool) -> None:
+    if record.label == NO_LABEL and not unlabelled:
+        raise InputError(
+            f"{record.name}: the training split holds an unlabelled image (label {NO_LABEL}): it cannot be trained on"
+        )
+    if not (0 <= record.label < num_classes or record.label == NO_LABEL):
+        raise InputError(
+            f"{record.name}: label {record.label} is outside the {num_classes} classes; "
+            "correct the label or the class names"
+        )
 
 
 def _decode_or_next(source: Source, index: int, on_error: str) -> tuple[Record, np.ndarray, int]:
     """The first readable record from `index` on, around the end, and how many were passed over."""
     for skipped in range(len(source)):
-        try:
-            return *_decode(source, (index + skipped) % len(source)), skipped
-        except InputError:
-            if on_error == "raise":
-                raise
+        loaded = _load(source, (index + skipped) % len(source), on_error, unlabelled=False)
+        if loaded is not None:
+            return *loaded, skipped
     raise InputError(f"none of the {len(source)} training records is readable; check the data")
 
 

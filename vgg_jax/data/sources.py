@@ -1,18 +1,26 @@
 """The one interface of all data sets: random access to encoded images and their labels."""
 
+import os
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import NamedTuple, Protocol
 
 from vgg_jax.errors import InputError
 
 SOURCES = ("folder", "array_record", "tfds", "shapes")
 SPLITS = ("train", "val", "test")
+# What a split is called where it is stored, the best first: most sets without a validation split are evaluated on test.
+STORED_SPLITS: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {"train": ("train",), "val": ("val", "validation", "test"), "test": ("test",)}
+)
+NO_LABEL = -1  # of images whose labels are unknown, or held back as ImageNet's of the test split
 
 
 class Record(NamedTuple):
     """One labelled image as it is stored."""
 
     image: bytes  # the encoded file
-    label: int  # position in class_names; -1 where unknown
+    label: int  # position in class_names; NO_LABEL where unknown
     name: str  # for messages
 
 
@@ -29,7 +37,7 @@ class Source(Protocol):
         ...
 
     def __getitem__(self, index: int) -> Record:
-        """Read one record; raises InputError where its file cannot be read."""
+        """Read one record, whatever its label; raises InputError where it cannot be read."""
         ...
 
 
@@ -45,12 +53,18 @@ def open_source(
 ) -> Source:
     """Open one split ("train", "val" or "test") of a data set.
 
-    `source` is "folder", "array_record", "tfds" or "shapes", `path` where it lies.  The keyword arguments belong to
-    `folder_source`; the other sources come with their splits and ignore them.  Raises InputError for an unknown source
-    or split, and where there is no such data.
+    `source` is "folder", "array_record", "tfds" or "shapes", `path` where it lies ("~" is the home directory); only
+    "shapes" has a default, for an empty path.  The keyword arguments belong to `folder_source`; the other sources come
+    with their splits and ignore them.  Raises InputError for an unknown source or split, for an empty path, and where
+    there is no such data.
     """
     if split not in SPLITS:
         raise InputError(f"split {split!r} is unknown; choose one of {', '.join(SPLITS)}")
+    if source not in SOURCES:
+        raise InputError(f"data source {source!r} is unknown; choose one of {', '.join(SOURCES)}")
+    if not path and source != "shapes":
+        raise InputError(f"the path of data source {source!r} is empty; give --config.data.path=PATH")
+    path = os.path.expanduser(path)
     # Imported where asked for: no source should need another one's packages.
     if source == "folder":
         from vgg_jax.data.folder import folder_source
@@ -71,8 +85,14 @@ def open_source(
         from vgg_jax.data.tfds import tfds_source
 
         return tfds_source(path, split)
-    if source == "shapes":
-        from vgg_jax.data.shapes import shapes_source
+    from vgg_jax.data.shapes import shapes_source
 
-        return shapes_source(path, split)
-    raise InputError(f"data source {source!r} is unknown; choose one of {', '.join(SOURCES)}")
+    return shapes_source(path, split)
+
+
+def record_name(source: Source, index: int) -> str:
+    """The name of a record, for lists of bad images; "record INDEX" where it cannot be read."""
+    try:
+        return source[index].name
+    except InputError:
+        return f"record {index}"

@@ -3,13 +3,11 @@
 from pathlib import Path
 
 import tensorflow_datasets as tfds
+from google.protobuf.message import DecodeError
 from tensorflow_datasets.core.read_only_builder import builder_from_files
 
-from vgg_jax.data.sources import Record
+from vgg_jax.data.sources import STORED_SPLITS, Record
 from vgg_jax.errors import InputError
-
-# Most TFDS sets without a validation split are evaluated on `test`.
-STORED_SPLITS = {"train": ("train",), "val": ("validation", "test"), "test": ("test",)}
 
 
 class TfdsSource:
@@ -35,13 +33,12 @@ class TfdsSource:
         name = f"{self._origin[0]} {self._split}[{index}]"
         try:
             example = self._data[index]
-        except (RuntimeError, ValueError, OSError) as error:
+        except (RuntimeError, ValueError, OSError, DecodeError) as error:
             raise InputError(f"{name} cannot be read ({error}); prepare the data set again") from error
-        label = int(example["label"])
-        if not 0 <= label < len(self.class_names):
-            raise InputError(f"{name} has label {label}, but the data set has {len(self.class_names)} classes")
-        file_name = example.get("file_name")
-        return Record(image=example["image"], label=label, name=file_name.decode() if file_name else name)
+        image, label, file_name = (example.get(key) for key in ("image", "label", "file_name"))
+        if not isinstance(image, bytes) or label is None:
+            raise InputError(f"{name} lacks its image or its label; prepare the data set again")
+        return Record(image, int(label), file_name.decode(errors="replace") if file_name else name)
 
 
 def tfds_source(path: str | Path, split: str) -> TfdsSource:
@@ -49,14 +46,15 @@ def tfds_source(path: str | Path, split: str) -> TfdsSource:
 
     `path` is the directory of one prepared version (`.../imagenette/full-size-v2/1.0.0`) or a TFDS name
     (`imagenette/full-size-v2`, `mnist:3.0.1`), which is looked up among the prepared sets of the data directory that
-    the environment's TFDS_DATA_DIR names (~/tensorflow_datasets by default). `val` is the stored `validation`, else
-    `test`. The features must be `image` (an Image) and `label` (a ClassLabel). Raises InputError for what is not so.
+    the environment's TFDS_DATA_DIR names (~/tensorflow_datasets by default). `val` is the stored `val`, else
+    `validation`, else `test`. The features must be `image` (an Image) and `label` (a ClassLabel). Raises InputError for
+    what is not so.
     """
     return TfdsSource(str(path), split)
 
 
 def _find_builder(path: str) -> tfds.core.DatasetBuilder:
-    directory = Path(path).expanduser()
+    directory = Path(path)
     try:
         return tfds.builder_from_directory(directory) if directory.is_dir() else builder_from_files(path)
     except (ValueError, OSError) as error:
@@ -75,7 +73,9 @@ def _stored_split(builder: tfds.core.DatasetBuilder, path: str, split: str) -> s
     stored = next((name for name in STORED_SPLITS[split] if name in builder.info.splits), None)
     if stored is None:
         found = ", ".join(sorted(builder.info.splits)) or "none"
-        raise InputError(f"'{path}' has no split '{split}' (splits found: {found}); expected {STORED_SPLITS[split][0]}")
+        raise InputError(
+            f"'{path}' has no split '{split}' (splits found: {found}); expected {' or '.join(STORED_SPLITS[split])}"
+        )
     missing = [file for file in builder.info.splits[stored].filepaths if not file.exists()]
     if missing:
         raise InputError(

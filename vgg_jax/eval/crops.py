@@ -10,7 +10,7 @@ from jax import Array
 
 from vgg_jax.errors import InputError
 from vgg_jax.eval.posteriors import average_posteriors
-from vgg_jax.eval.programs import DEFAULT_BATCH, check_images, compiled, host_images
+from vgg_jax.eval.programs import DEFAULT_BATCH, check_images, check_scales, compiled, host_images
 from vgg_jax.images.crop import centre_crop
 from vgg_jax.images.rescale import rescale
 from vgg_jax.model import VGG
@@ -62,12 +62,10 @@ def _mean_over_views(
     batch_size: int | None,
 ) -> np.ndarray:
     check_images(images)
-    if scales is not None and not len(scales):
-        raise InputError("scales is empty: give at least one smallest side, or None for the images as they are")
     arrays = host_images(images)
     batch_size = batch_size or DEFAULT_BATCH
     per_scale = []
-    for q in scales or (None,):
+    for q in check_scales(scales):
         views = arrays if q is None else [rescale(a, q) for a in arrays]
         _check_crop(views, model.crop_size)
         rows = [_mean_posterior(model, params, crops_of(view, model.crop_size), flip, batch_size) for view in views]

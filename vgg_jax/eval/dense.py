@@ -11,7 +11,7 @@ from jax import Array
 from vgg_jax.architectures import FC_LAYERS
 from vgg_jax.errors import InputError
 from vgg_jax.eval.posteriors import average_posteriors
-from vgg_jax.eval.programs import check_images, compiled, host_images, is_traced, padded_batches
+from vgg_jax.eval.programs import check_images, check_scales, compiled, host_images, is_traced, padded_batches
 from vgg_jax.images.rescale import rescale, rescaled_size
 from vgg_jax.layers import pooled_size
 from vgg_jax.model import STRIDE, VGG
@@ -26,6 +26,8 @@ def fc_to_conv(params: Params) -> Params:
 
     Same keys, nothing but reshapes; fc6's input runs in H, W, C order. Params in that form come back as they are.
     """
+    if not any(name.startswith("conv5_") for name in params):
+        raise InputError(f"params have no conv5 layers but {', '.join(params)}: give model.init(...)['params']")
     channels = max((name, layer["bias"].shape[0]) for name, layer in params.items() if name.startswith("conv5_"))[1]
     dense = dict(params)
     for name in FC_LAYERS:
@@ -91,13 +93,12 @@ def dense_eval(
     """
     if spatial not in SPATIAL:
         raise InputError(f"unknown spatial {spatial!r}: choose one of {', '.join(SPATIAL)}")
-    if scales is not None and not len(scales):
-        raise InputError("scales is empty: give at least one smallest side, or None for the images as they are")
+    test_scales = check_scales(scales)
     check_images(images)
     dense_model, conv_params = _dense_form(model, pool_rounding), fc_to_conv(params)
     if is_traced(images, params):
         images = jnp.asarray(images)
-        views = [images] if scales is None else [_traced_rescale(images, q) for q in scales]
+        views = [images if q is None else _traced_rescale(images, q) for q in test_scales]
         traced = [_traced_posteriors(dense_model, conv_params, view, flip, spatial) for view in views]
         return cast(np.ndarray, sum(traced) / len(traced))
     arrays = host_images(images)
@@ -111,7 +112,7 @@ def dense_eval(
                 spatial=spatial,
                 batch_size=batch_size,
             )
-            for q in (scales or (None,))
+            for q in test_scales
         ]
     )
 

@@ -2,6 +2,7 @@
 
 import functools
 import itertools
+import operator
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -81,6 +82,21 @@ def check_images(images: Any) -> None:
         )
     if not len(images):
         raise InputError("no images were given: at least one is expected")
+
+
+def check_scales(scales: Any) -> tuple[int | None, ...]:
+    """Test scales as a tuple, (None,) for the images as they are; anything but whole numbers raises InputError."""
+    if scales is None:
+        return (None,)
+    try:
+        numbers = tuple(operator.index(scale) for scale in scales)
+    except TypeError:
+        numbers = ()
+    if not numbers or min(numbers) < 1:
+        raise InputError(
+            f"scales is {scales!r}, but a sequence of smallest sides is expected, as (256, 384, 512), or None"
+        )
+    return numbers
 
 
 def is_traced(*trees: Any) -> bool:

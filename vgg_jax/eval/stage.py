@@ -35,10 +35,7 @@ def dense_row(
     "latest". Raises InputError where the stage's classes are not the source's.
     """
     model, params, info = load_stage(stage, checkpoint=checkpoint)
-    if model.num_classes != len(source.class_names):
-        raise InputError(
-            f"{stage} was trained on {model.num_classes} classes, but the data set has {len(source.class_names)}"
-        )
+    _check_classes(Path(stage), model.num_classes, source)
     test_scales = tuple(scales or (single_scale(info["train_scale"]),))
     views = rescaled_images(source, test_scales, on_error=on_error, threads=threads)
     description = f"{info['stage']} dense Q={','.join(map(str, test_scales))}"
@@ -56,7 +53,7 @@ def dense_row(
         "arch": model.arch,
         "seed": info["seed"],
         "train_scale": list(info["train_scale"]),
-        "checkpoint": checkpoint,
+        "checkpoint": info["checkpoint"],
         "method": "dense",
         "test_scales": list(test_scales),
         "grid": None,
@@ -66,6 +63,17 @@ def dense_row(
         "top1_error": errors.top1_error,
         "top5_error": errors.top5_error,
         "num_images": errors.num_images,
+        "num_skipped": errors.num_skipped,
         "step": info["step"],
         "init": info["init"],
     }
+
+
+def _check_classes(stage: Path, num_classes: int, source: Source) -> None:
+    if num_classes != len(source.class_names):
+        raise InputError(
+            f"{stage} was trained on {num_classes} classes, but the data set has {len(source.class_names)}"
+        )
+    names = stage.parent / "classes.txt"
+    if names.exists() and names.read_text().splitlines() != list(source.class_names):
+        raise InputError(f"the data set's classes are not those of {names}: it is another data set")

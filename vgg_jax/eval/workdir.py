@@ -67,7 +67,7 @@ def _read_config(workdir: Path) -> dict[str, Any]:
 
 
 def _stages(workdir: Path, config: dict[str, Any], stage: str | None) -> list[str]:
-    present = [name for name in config["stages"] if (workdir / name / "checkpoints").is_dir()]
+    present = [name for name in config["stages"] if any((workdir / name / "checkpoints").glob("[0-9]*"))]
     if stage is None and present:
         return present
     if stage is None or stage not in present:

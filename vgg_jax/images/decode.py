@@ -47,27 +47,29 @@ def decode_rgb(data: bytes, name: str = "image") -> np.ndarray:
     try:
         image.load()
     except Exception as error:  # PIL's readers raise OSError, SyntaxError, struct.error, zlib.error, IndexError, ...
-        raise InputError(f"{name}: cannot be decoded ({error}); mend or remove the file") from error
+        raise InputError(f"{name}: cannot be decoded ({error}); mend the file") from error
     upright = image.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else image
     return _rgb(upright, name)
 
 
 def _open(data: bytes, name: str) -> Image.Image:
     if not data:
-        raise InputError(f"{name}: is empty (0 bytes), expected an image; mend or remove the file")
+        raise InputError(f"{name}: is empty (0 bytes), expected an image; mend the file")
     try:
         image = Image.open(io.BytesIO(data), formats=_FORMATS)
     except Image.DecompressionBombError as error:
-        raise InputError(f"{name}: announces too many pixels, at most {MAX_PIXELS} are accepted ({error})") from error
+        raise InputError(
+            f"{name}: announces too many pixels, at most {MAX_PIXELS} are accepted ({error}); make it smaller"
+        ) from error
     except Exception as error:
         raise InputError(
             f"{name}: is not a readable image ({len(data)} bytes starting with {data[:8]!r}), "
-            f"expected one of {', '.join(_FORMATS)}; mend or remove the file"
+            f"expected one of {', '.join(_FORMATS)}; mend the file"
         ) from error
     if image.width * image.height > MAX_PIXELS:
         raise InputError(
             f"{name}: announces {image.height} x {image.width} pixels, at most {MAX_PIXELS} are accepted; "
-            "make the image smaller or remove it"
+            "make the image smaller"
         )
     return image
 

@@ -31,7 +31,7 @@ def rescale(image: np.ndarray, smallest_side: int) -> np.ndarray:
     if height * width > MAX_PIXELS:
         raise InputError(
             f"an image of {image.shape[0]} x {image.shape[1]} pixels would be {height} x {width} at smallest side "
-            f"{smallest_side}, at most {MAX_PIXELS} pixels are accepted; leave it out or cut it"
+            f"{smallest_side}, at most {MAX_PIXELS} pixels are accepted; cut it"
         )
     box = (0, 0, image.shape[1], image.shape[0])
     if image.dtype == np.uint8:

@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 
+from vgg_jax.checkpoint import find_step, open_checkpoints
 from vgg_jax.data.sources import Source, open_source
 from vgg_jax.data.statistics import (
     IMAGENET_STATISTICS,
@@ -16,15 +17,17 @@ from vgg_jax.data.statistics import (
     save_statistics,
 )
 from vgg_jax.errors import InputError
+from vgg_jax.eval.posteriors import single_scale
 from vgg_jax.eval.stage import dense_row
 from vgg_jax.model import VGG, model_dtype
-from vgg_jax.report import Row, add_rows, plot_learning_curves, write_atomically
+from vgg_jax.report import Row, add_rows, format_scale, plot_learning_curves, read_rows, write_atomically
 from vgg_jax.training import parallel
+from vgg_jax.training.config import check_config
 from vgg_jax.training.log import read_log
 from vgg_jax.training.loop import StageInputs, run_stage, stage_seed
 from vgg_jax.training.state import Params, init_params
-from vgg_jax.training.workdir import check_identity, locked
-from vgg_jax.weights.load import load_weights
+from vgg_jax.training.workdir import check_counts, check_identity, locked
+from vgg_jax.weights.load import load_stage
 from vgg_jax.weights.warm_start import warm_start
 
 logger = logging.getLogger(__name__)
@@ -39,8 +42,10 @@ def run_chain(config: Config, workdir: str | Path) -> list[Row]:
     learning_curve.png. Raises InputError for bad input; a workdir admits one writer at a time.
     """
     workdir = Path(workdir)
-    check_chain(config)
-    sources = {split: open_split(config, split) for split in ("train", "val")}
+    check_config(config)
+    if jax.process_count() > 1:
+        raise InputError(f"training in {jax.process_count()} processes is not supported yet: start one process")
+    sources = {split: open_split(config, split) for split in ("train", "val", config.eval.split)}
     parallel.check_division(
         config.train.batch_size, config.train.micro_batches, jax.device_count(), config.train.reduction
     )
@@ -51,29 +56,15 @@ def run_chain(config: Config, workdir: str | Path) -> list[Row]:
         _write_class_names(workdir, sources["train"])
         shown = statistics if config.train.colour_shift else None
         inputs = StageInputs(sources["train"], sources["val"], dataset_name(config), shown, parallel.data_mesh())
+        check_counts(workdir, {split: len(source) for split, source in sources.items()})
         rows = []
         for name in config.chain:
-            _train_stage(config, name, workdir, model, inputs)
-            rows.append(_evaluate_stage(config, name, workdir))
-            add_rows(workdir / "results.json", rows[-1:])
-            plot_learning_curves({s: read_log(workdir / s) for s in config.chain}, workdir / "learning_curve.png")
+            try:
+                _train_stage(config, name, workdir, model, inputs)
+            finally:
+                plot_learning_curves({s: read_log(workdir / s) for s in config.chain}, workdir / "learning_curve.png")
+            rows.append(_stage_row(config, name, workdir, sources[config.eval.split]))
         return rows
-
-
-def check_chain(config: Config) -> None:
-    """Raise InputError unless each stage of the chain is described, and its scales admit the crop."""
-    crop = config.model.crop_size
-    for name in config.chain:
-        if name not in config.stages:
-            raise InputError(f"chain names the stage {name!r}, but config.stages has {', '.join(config.stages)}")
-        scale = tuple(config.stages[name].scale)
-        if len(scale) != 2 or scale[0] > scale[1]:
-            raise InputError(f"stages.{name}.scale is {scale}, but a pair (S_min, S_max) is expected, as (256, 512)")
-        if scale[0] < crop:
-            raise InputError(
-                f"stages.{name}.scale begins at {scale[0]}, smaller than the crop of {crop}: "
-                "choose a scale of at least model.crop_size"
-            )
 
 
 def open_split(config: Config, split: str) -> Source:
@@ -112,17 +103,27 @@ def _train_stage(config: Config, name: str, workdir: Path, model: VGG, inputs: S
         logger.info("%s: finished (%d steps), skipped", name, record["steps"])
         return
     directory.mkdir(exist_ok=True)
-    params, init = starting_params(config, name, workdir, model)
-    logger.info("%s: S = %s, %d steps, starting from %s", name, tuple(stage.scale), stage.steps, init)
-    run_stage(config, name, directory, model, params, init, inputs)
+    logger.info("%s: S = %s, %d steps", name, format_scale(stage.scale), stage.steps)
+    run_stage(config, name, directory, model, lambda: starting_params(config, name, workdir, model), inputs)
     write_atomically(finished, json.dumps({"steps": stage.steps}) + "\n")
 
 
-def _evaluate_stage(config: Config, name: str, workdir: Path) -> Row:
-    """The single-scale dense row of a stage's best checkpoint."""
-    source = open_split(config, config.eval.split)
+def _stage_row(config: Config, name: str, workdir: Path, source: Source) -> Row:
+    """The single-scale dense row of a stage's best checkpoint, computed unless results.json has it."""
+    split, results = config.eval.split, workdir / "results.json"
+    with open_checkpoints(workdir / name / "checkpoints") as manager:
+        protocol = {
+            **{"stage": name, "split": split, "step": find_step(manager, "best"), "checkpoint": "best"},
+            **{"method": "dense", "test_scales": [single_scale(config.stages[name].scale)], "num_skipped": 0},
+            **{"flip": True, "pool_rounding": config.model.pool_rounding},
+        }
+    for row in read_rows(results):
+        if protocol.items() <= row.items():
+            return row
     options = {"batch_size": config.eval.batch_size, "on_error": config.data.on_error, "threads": config.data.threads}
-    return dense_row(workdir / name, source, split=config.eval.split, **options)
+    row = dense_row(workdir / name, source, split=split, **options)
+    add_rows(results, [row])
+    return row
 
 
 def starting_params(config: Config, name: str, workdir: Path, model: VGG) -> tuple[Params, str]:
@@ -138,17 +139,12 @@ def starting_params(config: Config, name: str, workdir: Path, model: VGG) -> tup
         return fresh, drawn
     kind, _, where = stage.init_from.partition(":")
     paths = {"stage": workdir / where, "workdir": Path(where), "weights": Path(where)}
-    if kind not in paths or not where:
-        raise InputError(
-            f"stages.{name}.init_from is {stage.init_from!r}, "
-            "but stage:NAME, workdir:DIR/STAGE or weights:FILE is expected"
-        )
-    _, donor = load_weights(paths[kind])
+    _, donor, info = load_stage(paths[kind])
     try:
         params = warm_start(fresh, donor, stage.init_layers)
     except InputError as error:
         raise InputError(f"stages.{name}.init_from={stage.init_from}: {error}") from None
-    words = f"{stage.init_layers} layers of {stage.init_from}"
+    words = f"{stage.init_layers} layers of {stage.init_from} (step {info['step']})"
     return params, words if stage.init_layers == "all" else f"{words}, others {drawn}"
 
 

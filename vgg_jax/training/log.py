@@ -1,4 +1,4 @@
-"""The log of a stage: metrics.jsonl, TensorBoard scalars and bad_images.txt."""
+"""The log of a stage: metrics.jsonl and TensorBoard scalars."""
 
 import json
 from pathlib import Path
@@ -49,10 +49,3 @@ def read_log(directory: Path) -> list[dict[str, Any]]:
         except json.JSONDecodeError:
             break
     return rows
-
-
-def note_bad_images(path: Path, names: list[str]) -> None:
-    """Add names to a list of unreadable images, each once, sorted."""
-    known = path.read_text().splitlines() if path.exists() else []
-    if not set(names) <= set(known):
-        write_atomically(path, "".join(f"{name}\n" for name in sorted({*known, *names})))

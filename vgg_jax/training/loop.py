@@ -4,7 +4,7 @@ import contextlib
 import logging
 import math
 import zlib
-from collections.abc import Callable, Generator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,17 +13,16 @@ import numpy as np
 from jax.sharding import Mesh
 
 from vgg_jax import checkpoint, optimizer
-from vgg_jax.data.pipeline import training_batches
 from vgg_jax.data.sources import Source
 from vgg_jax.data.statistics import ColourStatistics
 from vgg_jax.errors import InputError
-from vgg_jax.eval.dataset import check_labels
 from vgg_jax.model import VGG
 from vgg_jax.optimizer import RateState
 from vgg_jax.progress import progress_bar
 from vgg_jax.training import parallel
-from vgg_jax.training.log import StageLog, note_bad_images
-from vgg_jax.training.state import Params, TrainState, init_state
+from vgg_jax.training.batches import stage_batches
+from vgg_jax.training.log import StageLog
+from vgg_jax.training.state import Params, TrainState, init_state, params_shapes
 from vgg_jax.training.step import Objective
 from vgg_jax.training.validation import make_validation
 from vgg_jax.weights.load import model_fields
@@ -53,15 +52,14 @@ class Progress(NamedTuple):
 
 
 def run_stage(
-    config: Config, name: str, directory: Path, model: VGG, start: Params, init: str, inputs: StageInputs
+    config: Config, name: str, directory: Path, model: VGG, start: Callable[[], tuple[Params, str]], inputs: StageInputs
 ) -> None:
     """Train a stage to its end in ``directory``, going on from its latest checkpoint if there is one.
 
-    start: the params that a fresh run begins with; init: in words, where they come from; saved in each checkpoint.
-    Raises InputError for bad input and for a loss that is not finite.
+    start: gives the params that a fresh run begins with, and in words where they come from; the words are saved in
+    each checkpoint. Raises InputError for bad input and for a loss that is not finite.
     """
     stage, train = config.stages[name], config.train
-    optimizer.check_rate_control(stage.rate_control)
     sgd = optimizer.sgd(stage.learning_rate, **config.optimizer)
     seed = stage_seed(config.seed, name)
     colour = inputs.statistics
@@ -70,15 +68,20 @@ def run_stage(
     )
     step_options = {"batch_size": train.batch_size, "micro_batches": train.micro_batches, "reduction": train.reduction}
     train_step = parallel.parallel_train_step(objective, sgd, inputs.mesh, **step_options)
-    info = {
-        **{"stage": name, "train_scale": list(stage.scale), "init": init},
-        **{"model": model_fields(model), "dataset": inputs.dataset, "seed": config.seed},
-    }
     with checkpoint.open_checkpoints(directory / "checkpoints") as manager:
-        state, progress = _start_or_resume(manager, start, sgd, stage, model, inputs.mesh)
+        state, progress, init = _start_or_resume(manager, start, sgd, stage, model, inputs.mesh)
         if progress.rate.finished or progress.step >= stage.steps:
             return
-        batches = _checked_batches(config, stage, seed, progress.step, inputs, model, directory)
+        info = {
+            **{"stage": name, "train_scale": list(stage.scale), "init": init},
+            **{"model": model_fields(model), "dataset": inputs.dataset, "seed": config.seed},
+        }
+        batches = stage_batches(
+            *(config, stage, inputs.train),
+            seed=seed,
+            first_step=progress.step,
+            bad_images=directory / "bad_images.txt",
+        )
         validate = make_validation(config, stage, model, inputs.val, inputs.mesh)
         epoch_steps = max(1, len(inputs.train) // train.batch_size)
         with StageLog(directory, progress.step) as log, contextlib.closing(batches):
@@ -114,6 +117,7 @@ def _train(
         step, metrics = pending[0], {key: float(value) for key, value in pending[1].items()}
         pending = None
         _check_finite(metrics["loss"], step, stage)
+        _check_finite(metrics["update_norm"], step, stage)
         window.append(metrics)
         progress = progress._replace(
             train_error_sum=progress.train_error_sum + metrics["top1_error"],
@@ -156,9 +160,10 @@ def save(run: _Run, state: TrainState, progress: Progress, error: float | None) 
     checkpoint.save(run.manager, progress.step, items, info, error)
 
 
-def _validated(run: _Run, params: Params, progress: Progress, step: int, epoch_ended: bool) -> tuple[float, Progress]:
-    """Validation error at a step, and the progress after it; the rate controller hears of whole epochs alone."""
+def _validated(run: _Run, params: Params, progress: Progress, step: int, on_schedule: bool) -> tuple[float, Progress]:
+    """Validation error at a step, and the progress after it; the rate controller does not hear of a stage's odd end."""
     val = run.validate(params)
+    _check_finite(val["loss"], step, run.stage)
     run.log.write(step, **{f"val_{key}": value for key, value in val.items()})
     train_error = progress.train_error_sum / max(progress.train_error_steps, 1)
     logger.info(
@@ -166,13 +171,13 @@ def _validated(run: _Run, params: Params, progress: Progress, step: int, epoch_e
         *(run.info["stage"], step, val["top1_error"], val["top5_error"], val["loss"]),
         *(train_error, progress.rate.learning_rate),
     )
-    if abs(val["loss"] - math.log(run.num_classes)) < 1e-3 * math.log(run.num_classes):
+    if abs(val["loss"] - math.log(run.num_classes)) < 5e-3 * math.log(run.num_classes):
         logger.warning(
             "%s: the loss is still ln(%d) = %.3f, that of a constant guess: if it stays there, try a larger "
             "learning_rate, model.initializer=glorot, or a warm start from net A (stages.%s.init_from)",
             *(run.info["stage"], run.num_classes, math.log(run.num_classes), run.info["stage"]),
         )
-    if not epoch_ended:
+    if not on_schedule:
         return val["top1_error"], progress
     progress = progress._replace(train_error_sum=0.0, train_error_steps=0)
     if run.stage.rate_control == "plateau":
@@ -184,52 +189,29 @@ def _validated(run: _Run, params: Params, progress: Progress, step: int, epoch_e
 
 
 def _start_or_resume(
-    manager: Any, start: Params, sgd: Any, stage: Config, model: VGG, mesh: Mesh
-) -> tuple[TrainState, Progress]:
+    manager: Any, start: Callable[[], tuple[Params, str]], sgd: Any, stage: Config, model: VGG, mesh: Mesh
+) -> tuple[TrainState, Progress, str]:
+    """State, progress and the words for where the params came from."""
     step = checkpoint.find_step(manager, "latest")
-    fresh = parallel.replicate(init_state(start, sgd, stage.train_layers), mesh)
     if step is None:
-        return fresh, Progress(0, RateState(stage.learning_rate))
+        params, init = start()
+        logger.info("a fresh start from %s", init)
+        state = parallel.replicate(init_state(params, sgd, stage.train_layers), mesh)
+        return state, Progress(0, RateState(stage.learning_rate)), init
     info = checkpoint.read_info(manager, step)
     saved, now = info["model"], _listed(model_fields(model))
     differing = [f"{k}: checkpoint {saved.get(k)}, now {v}" for k, v in now.items() if saved.get(k) != v]
     if differing:
         raise InputError(f"the checkpoint in {manager.directory} is of another model: {'; '.join(differing)}")
-    targets = {"params": fresh.params, "optimizer": {"step": fresh.step, "opt_state": fresh.opt_state}}
+    fresh = jax.eval_shape(lambda params: init_state(params, sgd, stage.train_layers), params_shapes(model))
+    shapes = parallel.replicated_shapes(fresh, mesh)
+    targets = {"params": shapes.params, "optimizer": {"step": shapes.step, "opt_state": shapes.opt_state}}
     restored = checkpoint.restore(manager, step, targets)
     logger.info("%s: resumed at step %d", info["stage"], step)
     record = info["progress"]
     progress = Progress(**{**record, "rate": RateState(**record["rate"])})
-    return TrainState(restored["optimizer"]["step"], restored["params"], restored["optimizer"]["opt_state"]), progress
-
-
-def _checked_batches(
-    config: Config, stage: Config, seed: int, first_step: int, inputs: StageInputs, model: VGG, directory: Path
-) -> Generator[dict[str, np.ndarray]]:
-    """Training batches from a step on; labels checked, unreadable records noted in bad_images.txt."""
-    batches = training_batches(
-        inputs.train,
-        scale=tuple(stage.scale),
-        crop_size=model.crop_size,
-        batch_size=config.train.batch_size,
-        seed=seed,
-        first_step=first_step,
-        process_index=jax.process_index(),
-        process_count=jax.process_count(),
-        on_error=config.data.on_error,
-        workers=config.data.workers,
-        threads=config.data.threads,
-    )
-    count = len(inputs.train)
-    with contextlib.closing(batches):  # ends the decoding threads and workers
-        for batch in batches:
-            if batch["label"].min() < 0:
-                raise InputError("the training split holds an unlabelled image (label -1): it cannot be trained on")
-            check_labels(batch["label"], model.num_classes)
-            passed_over = zip(batch["record"].tolist(), batch["skipped"].tolist())
-            bad = [inputs.train[(record + i) % count].name for record, skipped in passed_over for i in range(skipped)]
-            note_bad_images(directory / "bad_images.txt", bad)
-            yield {name: batch[name] for name in ("image", "label", "index")}
+    arrays = restored["optimizer"]
+    return TrainState(arrays["step"], restored["params"], arrays["opt_state"]), progress, info["init"]
 
 
 def _rate(stage: Config, config: Config, progress: Progress, steps_done: int) -> float:
@@ -250,11 +232,11 @@ def stage_seed(seed: int, stage: str) -> int:
     return int(np.random.SeedSequence([seed, zlib.crc32(stage.encode())]).generate_state(1)[0])
 
 
-def _check_finite(loss: float, step: int, stage: Config) -> None:
-    if not math.isfinite(loss):
+def _check_finite(value: float, step: int, stage: Config) -> None:
+    if not math.isfinite(value):
         raise InputError(
-            f"the loss is {loss} at step {step}: the training diverged; try a smaller learning_rate than "
-            f"{stage.learning_rate:g}, or model.initializer=glorot; the checkpoints before this step are intact"
+            f"the loss or the update is {value} at step {step}: the training diverged; try a smaller learning_rate "
+            f"than {stage.learning_rate:g}, or model.initializer=glorot; the checkpoints before this step are intact"
         )
 
 

@@ -95,6 +95,12 @@ def replicate(tree: Tree, mesh: Mesh) -> Tree:
     return jax.tree.map(lambda a: jax.make_array_from_callback(np.shape(a), sharding, lambda i: np.asarray(a)[i]), tree)
 
 
+def replicated_shapes(tree: Tree, mesh: Mesh) -> Tree:
+    """The shapes of a tree, with the sharding that `replicate` gives: what a checkpoint is restored into."""
+    sharding = NamedSharding(mesh, P())
+    return jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=sharding), tree)
+
+
 def shard_batch(batch: dict[str, np.ndarray], mesh: Mesh) -> Batch:
     """This process's block of a global batch -> arrays that are split over all devices by their first axis."""
     sharding = NamedSharding(mesh, P(AXIS))

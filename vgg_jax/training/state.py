@@ -1,5 +1,6 @@
 """The state of a training run: one immutable record of arrays."""
 
+import functools
 from collections.abc import Collection
 from typing import Any, NamedTuple
 
@@ -9,6 +10,7 @@ import optax
 from jax import Array
 
 from vgg_jax.architectures import FC_LAYERS
+from vgg_jax.compilation import quick_compiler_options
 from vgg_jax.errors import InputError
 from vgg_jax.model import VGG
 
@@ -27,13 +29,18 @@ class TrainState(NamedTuple):
 
 def init_params(model: VGG, seed: int) -> Params:
     """Freshly drawn params of a model, by its initialiser."""
-    crop = model.crop_size
-    images = jax.ShapeDtypeStruct((1, crop, crop, 3), jnp.uint8)
-    init = jax.jit(
-        lambda key: model.init(key, jnp.zeros(images.shape, images.dtype))["params"],
-        compiler_options={"xla_backend_optimization_level": 1},  # the same bits, compiled in a fifth of the time
-    )
-    return init(jax.random.key(seed))
+    draw = jax.jit(functools.partial(draw_params, model), compiler_options=quick_compiler_options())
+    return draw(jax.random.key(seed))
+
+
+def draw_params(model: VGG, key: Array) -> Params:
+    """`init_params` by a key, for use under jit and eval_shape."""
+    return model.init(key, jnp.zeros((1, model.crop_size, model.crop_size, 3), jnp.uint8))["params"]
+
+
+def params_shapes(model: VGG) -> Params:
+    """The shapes of a model's params, nothing computed."""
+    return jax.eval_shape(functools.partial(draw_params, model), jax.random.key(0))
 
 
 def init_state(params: Params, optimizer: optax.GradientTransformation, trained: str = "all") -> TrainState:

@@ -66,7 +66,7 @@ def train_step(
     varying: Callable[[Tree], Tree] = identity,
     all_reduce: Callable[[Tree], Tree] = identity,
 ) -> tuple[TrainState, dict[str, Array]]:
-    """One SGD step on a batch; returns the new state and the batch's mean loss and top-1, top-5 errors in percent.
+    """One SGD step on a batch; returns the new state and {"loss", "update_norm", "top1_error", "top5_error"}.
 
     batch: this device's share of the global batch of ``batch_size`` examples, its gradient summed over
         ``micro_batches`` equal parts (a power of two) in a fixed order.
@@ -80,7 +80,8 @@ def train_step(
             loss, sums = loss_sums(objective, {**frozen_here, **layers}, micro_batch)
             return loss / batch_size, sums
 
-        return jax.grad(mean_loss, has_aux=True)(trained_here)
+        grads, sums = jax.grad(mean_loss, has_aux=True)(trained_here)
+        return (_kept_apart(grads, micro_batch["index"]), sums) if len(micro_batch["index"]) == 1 else (grads, sums)
 
     parts = jax.tree.map(lambda a: a.reshape(micro_batches, -1, *a.shape[1:]), batch)
     grads, sums = all_reduce(sum_over_parts(gradients, parts, micro_batches))
@@ -88,10 +89,27 @@ def train_step(
     params = {**state.params, **optax.apply_updates(trained, updates)}
     metrics = {
         "loss": sums["loss"] / batch_size,
+        "update_norm": optax.tree.norm(updates),
         "top1_error": 100.0 * (1.0 - sums["top1_correct"] / batch_size),
         "top5_error": 100.0 * (1.0 - sums["top5_correct"] / batch_size),
     }
     return TrainState(state.step + 1, params, opt_state), metrics
+
+
+def _kept_apart(tree: Tree, index: Array) -> Tree:
+    """The same values, behind an operation on their bits that the compiler cannot see through.
+
+    The weight gradient of a fully connected layer on a single example is one multiplication an element, which the CPU
+    backend would fuse with the sum over parts into multiply-adds that round once: other bits than on a device that has
+    nothing to add.
+    """
+    never = index[0] < 0
+
+    def through_bits(x: Array) -> Array:
+        bits = lax.bitcast_convert_type(x, jnp.dtype(f"int{8 * x.dtype.itemsize}"))
+        return lax.bitcast_convert_type(bits ^ never.astype(bits.dtype), x.dtype)
+
+    return jax.tree.map(through_bits, tree)
 
 
 def sum_over_parts(f: Callable[[Tree], Tree], parts: Tree, count: int) -> Tree:

@@ -18,6 +18,10 @@ FREE_FIELDS = (
 )
 
 
+# Files that are made at the start and hold for the whole life of a workdir.
+FROZEN = ("colour_statistics.json", "classes.txt", "data.json")
+
+
 @contextlib.contextmanager
 def locked(workdir: Path) -> Iterator[None]:
     """Hold a workdir, made if absent, for one writer; the lock ends with the process, however it ends."""
@@ -39,11 +43,16 @@ def check_identity(workdir: Path, config: dict[str, Any]) -> None:
     """Save the config on first use; later stop with a list of the fields that differ from the saved one.
 
     Free to differ: workers, data path, logging and micro-batches. The chain may grow at its end, a stage's steps may
-    grow, and a stage that the saved chain does not run may be changed.
+    grow, a stage that the saved chain does not run may be changed, and data.on_error may turn from raise to skip: until
+    then nothing was skipped. Before the first checkpoint everything is free.
     """
     path = workdir / "config.json"
     fresh = _flat(json.loads(json.dumps(config)))
-    if path.exists():
+    if path.exists() and not any(workdir.glob("*/checkpoints/*/")):
+        if _flat(json.loads(path.read_text())) != fresh:
+            for name in FROZEN:
+                (workdir / name).unlink(missing_ok=True)
+    elif path.exists():
         saved = _flat(json.loads(path.read_text()))
         differing = [
             f"{field}: saved {_shown(saved, field)}, now {_shown(fresh, field)}"
@@ -58,12 +67,25 @@ def check_identity(workdir: Path, config: dict[str, Any]) -> None:
     write_atomically(path, json.dumps(config, indent=1) + "\n")
 
 
+def check_counts(workdir: Path, counts: dict[str, int]) -> None:
+    """Save the number of images of each split on first use; later stop where it differs: splits may have moved."""
+    path = workdir / "data.json"
+    if path.exists() and (saved := json.loads(path.read_text())) != counts:
+        raise InputError(
+            f"the data set changed since {workdir} was made: images {saved} then, {counts} now; training images "
+            "may have become test images: put the files back, or give another --workdir"
+        )
+    write_atomically(path, json.dumps(counts) + "\n")
+
+
 def _may_differ(field: str, saved: dict[str, Any], fresh: dict[str, Any]) -> bool:
     old, new = saved.get(field), fresh.get(field)
     if old == new or field in FREE_FIELDS:
         return True
     if field == "chain" and old is not None and new is not None:
         return bool(new[: len(old)] == old)
+    if field == "data.on_error":
+        return (old, new) == ("raise", "skip")
     section, _, rest = field.partition(".")
     if section == "stages":
         stage, _, name = rest.partition(".")

@@ -21,7 +21,7 @@ def load_weights(path: str | Path, *, checkpoint: str = "best") -> tuple[VGG, Pa
 
 
 def load_stage(path: str | Path, *, checkpoint: str = "best") -> tuple[VGG, Params, dict[str, Any]]:
-    """As `load_weights`, and the JSON record of the checkpoint: "step", "model", "init", ... ."""
+    """As `load_weights`, and the checkpoint's record: "step", "model", "init", "checkpoint" (which it is), ... ."""
     from vgg_jax.checkpoint import find_step, open_checkpoints, read_info, restore  # orbax only where it is needed
 
     directory = Path(path) / "checkpoints"
@@ -31,7 +31,8 @@ def load_stage(path: str | Path, *, checkpoint: str = "best") -> tuple[VGG, Para
         step = find_step(manager, checkpoint)
         if step is None:
             raise InputError(f"{path} holds no checkpoint yet: train the stage first")
-        info = read_info(manager, step)
+        best_is_known = manager.best_step() is not None
+        info = {**read_info(manager, step), "checkpoint": checkpoint if best_is_known else "latest"}
         model = model_from_fields(info["model"])
         images = jax.ShapeDtypeStruct((1, model.crop_size, model.crop_size, 3), jnp.uint8)
         target = jax.eval_shape(model.init, jax.random.key(0), images)["params"]
