@@ -1,8 +1,8 @@
 """Evaluation of a whole set as a stream: every image exactly once, sums and counts."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import islice
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from jax import Array
@@ -36,10 +36,12 @@ def dense_set_errors(
     flip: bool = True,
     pool_rounding: str | None = None,
     batch_size: int | None = None,
+    advance: Callable[[float], object] = lambda images: None,
 ) -> SetErrors:
     """Top-1 and top-5 errors of dense evaluation over a stream of ``count`` records.
 
-    views: as `vgg_jax.data.pipeline.rescaled_images` gives them. Raises InputError where nothing could be read or a
+    views: as `vgg_jax.data.pipeline.rescaled_images` gives them. advance: told how many images were done, for a
+    progress bar; an image counts in parts, one a scale. Raises InputError where nothing could be read or a
     label lies outside the classes; asserts that each record was seen exactly once.
     """
     dense_model = model.clone(fully_convolutional=True, pool_rounding=pool_rounding or model.pool_rounding)
@@ -52,16 +54,18 @@ def dense_set_errors(
         seen.update(indices)
         readable = [(label, images) for _, label, images in chunk if images is not None]
         skipped += len(chunk) - len(readable)
+        advance(len(chunk) - len(readable))
         if not readable:
             continue
         labels = np.array([label for label, _ in readable])
         check_labels(labels, model.num_classes)
-        posteriors = average_posteriors(
-            [
-                dense_posteriors(dense_model, conv_params, scale, flip=flip, batch_size=batch_size)
-                for scale in zip(*(images for _, images in readable))
-            ]
-        )
+        at_scales = list(zip(*(images for _, images in readable)))
+        options: dict[str, Any] = {
+            "flip": flip,
+            "batch_size": batch_size,
+            "advance": _in_parts(advance, len(at_scales)),
+        }
+        posteriors = average_posteriors([dense_posteriors(dense_model, conv_params, a, **options) for a in at_scales])
         known = labels >= 0
         labelled += int(known.sum())
         for k in correct:
@@ -72,6 +76,10 @@ def dense_set_errors(
         raise InputError("no image of the split could be read: nothing was evaluated")
     errors = [100.0 * (1.0 - correct[k] / labelled) if labelled else None for k in (1, 5)]
     return SetErrors(errors[0], errors[1], num_images, skipped)
+
+
+def _in_parts(advance: Callable[[float], object], parts: int) -> Callable[[int], object]:
+    return lambda images: advance(images / parts)
 
 
 def check_labels(labels: Sequence[int] | np.ndarray, num_classes: int) -> None:

@@ -1,6 +1,6 @@
 """Dense evaluation: the net as a fully convolutional one over whole images of any size (sec. 3.2)."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 import jax
@@ -125,13 +125,18 @@ def dense_posteriors(
     flip: bool = True,
     spatial: str = "mean",
     batch_size: int | None = None,
+    advance: Callable[[int], object] = lambda images: None,
 ) -> np.ndarray:
-    """Posteriors [N, K] of numpy images at the size they have, by a model in its dense form and `fc_to_conv` params."""
+    """Posteriors [N, K] of numpy images at the size they have, by a model in its dense form and `fc_to_conv` params.
+
+    advance: told after each batch how many images it held, for a progress bar.
+    """
     _check_window(model, [image.shape[:2] for image in images])
     posteriors = np.empty((len(images), model.num_classes), np.float32)
     for indices, batch, sizes in padded_batches(images, batch_size):
         rows = compiled(_posteriors)((model, flip, spatial), conv_params, batch, sizes)
         posteriors[indices] = np.asarray(rows)[: len(indices)]
+        advance(len(indices))
     return posteriors
 
 

@@ -15,6 +15,8 @@ from vgg_jax.weights.load import load_stage
 
 logger = logging.getLogger(__name__)
 
+_BAR = "{desc}: {percentage:3.0f}%|{bar}| {n:.0f}/{total} [{elapsed}<{remaining}, {rate_fmt}]"
+
 
 def dense_row(
     stage: str | Path,
@@ -39,11 +41,15 @@ def dense_row(
     test_scales = tuple(scales or (single_scale(info["train_scale"]),))
     views = rescaled_images(source, test_scales, on_error=on_error, threads=threads)
     description = f"{info['stage']} dense Q={','.join(map(str, test_scales))}"
-    progress = progress_bar(views, total=len(source), unit="img", desc=description)
     pool_rounding = pool_rounding or model.pool_rounding
-    errors = dense_set_errors(
-        *(model, params, progress, len(source)), flip=flip, pool_rounding=pool_rounding, batch_size=batch_size
-    )
+    with progress_bar(total=len(source), unit="img", desc=description, bar_format=_BAR) as bar:
+        errors = dense_set_errors(
+            *(model, params, views, len(source)),
+            flip=flip,
+            pool_rounding=pool_rounding,
+            batch_size=batch_size,
+            advance=bar.update,
+        )
     if errors.num_skipped:
         logger.warning("%d of %d images could not be read and were left out", errors.num_skipped, len(source))
     return {

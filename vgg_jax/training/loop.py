@@ -116,8 +116,8 @@ def _train(
             return
         step, metrics = pending[0], {key: float(value) for key, value in pending[1].items()}
         pending = None
-        _check_finite(metrics["loss"], step, stage)
-        _check_finite(metrics["update_norm"], step, stage)
+        _check_finite("loss", metrics["loss"], step, stage)
+        _check_finite("size of the update", metrics["update_norm"], step, stage)
         window.append(metrics)
         progress = progress._replace(
             train_error_sum=progress.train_error_sum + metrics["top1_error"],
@@ -163,7 +163,7 @@ def save(run: _Run, state: TrainState, progress: Progress, error: float | None) 
 def _validated(run: _Run, params: Params, progress: Progress, step: int, on_schedule: bool) -> tuple[float, Progress]:
     """Validation error at a step, and the progress after it; the rate controller does not hear of a stage's odd end."""
     val = run.validate(params)
-    _check_finite(val["loss"], step, run.stage)
+    _check_finite("validation loss", val["loss"], step, run.stage)
     run.log.write(step, **{f"val_{key}": value for key, value in val.items()})
     train_error = progress.train_error_sum / max(progress.train_error_steps, 1)
     logger.info(
@@ -232,10 +232,10 @@ def stage_seed(seed: int, stage: str) -> int:
     return int(np.random.SeedSequence([seed, zlib.crc32(stage.encode())]).generate_state(1)[0])
 
 
-def _check_finite(value: float, step: int, stage: Config) -> None:
+def _check_finite(what: str, value: float, step: int, stage: Config) -> None:
     if not math.isfinite(value):
         raise InputError(
-            f"the loss or the update is {value} at step {step}: the training diverged; try a smaller learning_rate "
+            f"the {what} is {value} at step {step}: the training diverged; try a smaller learning_rate "
             f"than {stage.learning_rate:g}, or model.initializer=glorot; the checkpoints before this step are intact"
         )
 

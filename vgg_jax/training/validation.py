@@ -36,7 +36,10 @@ def make_validation(
             on_error=data.on_error,
             threads=data.threads,
         ):
-            check_labels(batch["label"][batch["mask"]], model.num_classes)
+            labels = batch["label"][batch["mask"]]
+            check_labels(labels, model.num_classes)
+            if (labels < 0).any():
+                raise InputError("the validation split holds unlabelled images (label -1): training needs their labels")
             seen += int(batch["mask"].sum())
             arrays = {name: batch[name] for name in ("image", "label", "mask")}
             sums = eval_step(params, parallel.shard_batch(arrays, mesh))
