@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from absl import app, flags
+from absl import logging as absl_logging
 from tqdm import tqdm
 
 from vgg_jax.errors import InputError
@@ -28,7 +29,7 @@ class _AboveProgressBars(logging.Handler):
 
 
 def _show_own_log() -> None:
-    """Our own log from INFO on; the libraries' from WARNING on, as absl sets it."""
+    """Our own log from INFO on, above the progress bars."""
     log = logging.getLogger("vgg_jax")
     log.setLevel(logging.INFO)
     log.addHandler(_AboveProgressBars())
@@ -39,6 +40,8 @@ def _with_errors_told(main: Main) -> Main:
     def wrapped(argv: Sequence[str]) -> None:
         if len(argv) > 1:
             sys.exit(f"error: unexpected argument {argv[1]!r}: options begin with --")
+        if flags.FLAGS["verbosity"].using_default_value:
+            absl_logging.set_verbosity(absl_logging.WARNING)  # orbax alone writes twenty lines a checkpoint
         try:
             main(argv)
         except (InputError, OSError) as error:  # an OSError names its file: a full disk, a folder that is no folder
