@@ -40,7 +40,7 @@ def _with_errors_told(main: Main) -> Main:
     def wrapped(argv: Sequence[str]) -> None:
         if len(argv) > 1:
             sys.exit(f"error: unexpected argument {argv[1]!r}: options begin with --")
-        if flags.FLAGS["verbosity"].using_default_value:
+        if flags.FLAGS.verbosity == absl_logging.INFO:  # what app.run sets where --verbosity is not given
             absl_logging.set_verbosity(absl_logging.WARNING)  # orbax alone writes twenty lines a checkpoint
         try:
             main(argv)
