@@ -43,11 +43,11 @@ def padded_batches(
 ) -> Iterator[tuple[list[int], np.ndarray, np.ndarray]]:
     """Group images by padded size: yields (indices, batch [B, H, W, 3], valid sizes int32 [B, 2]).
 
-    H and W are multiples of 32; every batch has the same B, the rest of a part-filled one repeats its last image; so
-    there is one shape a bucket. Images beyond LARGEST_SIDE come one at a time.
+    H and W are multiples of 32; a bucket's batches have one B, the power of two that holds its images and at most
+    ``batch_size``; the rest of a part-filled batch repeats its last image. So there is one shape a bucket. Images beyond
+    LARGEST_SIDE come one at a time.
     """
     largest = DEFAULT_BATCH if batch_size is None else batch_size
-    batch = min(largest, 1 << (len(images) - 1).bit_length())
 
     def bucket(index: int) -> tuple[int, int]:
         height, width = images[index].shape[:2]
@@ -56,7 +56,7 @@ def padded_batches(
     dtype = np.uint8 if all(image.dtype == np.uint8 for image in images) else np.float32
     for (height, width), group in itertools.groupby(sorted(range(len(images)), key=bucket), key=bucket):
         members = list(group)
-        count = batch if max(height, width) <= LARGEST_SIDE else 1
+        count = min(largest, 1 << (len(members) - 1).bit_length()) if max(height, width) <= LARGEST_SIDE else 1
         for start in range(0, len(members), count):
             indices = members[start : start + count]
             padded = np.zeros((count, height, width, 3), dtype)
