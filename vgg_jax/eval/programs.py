@@ -44,8 +44,8 @@ def padded_batches(
     """Group images by padded size: yields (indices, batch [B, H, W, 3], valid sizes int32 [B, 2]).
 
     H and W are multiples of 32; a bucket's batches have one B, the power of two that holds its images and at most
-    ``batch_size``; the rest of a part-filled batch repeats its last image. So there is one shape a bucket. Images beyond
-    LARGEST_SIDE come one at a time.
+    ``batch_size``; the rest of a part-filled batch repeats its last image. So there is one shape a bucket. Images
+    beyond LARGEST_SIDE come one at a time.
     """
     largest = DEFAULT_BATCH if batch_size is None else batch_size
 
