@@ -53,8 +53,10 @@ def _with_errors_told(main: Main) -> Main:
 def _parse_flags(argv: list[str]) -> list[str]:
     try:
         return flags.FLAGS(argv)
-    except (flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError) as error:
-        # ml_collections reports unknown fields and wrong types in all of these
+    except (AttributeError, KeyError) as error:  # ml_collections: no such field
+        field = str(error.args[0]).splitlines()[0].strip("\"'")
+        sys.exit(f"error: a --config flag names an unknown field ({field}): configs/base.py lists all fields")
+    except (flags.Error, TypeError, ValueError, OSError) as error:
         sys.exit(f"error: {' '.join(str(error).split())}")
 
 
