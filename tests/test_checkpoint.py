@@ -133,9 +133,9 @@ def small_disk(tmp_path):
     try:
         mounted = subprocess.run(mount, capture_output=True, text=True)
     except OSError as error:
-        pytest.skip(f"no small disk: {error}")
+        pytest.skip(f"a small disk to fill needs the command mount, which did not start: {error}")
     if mounted.returncode:
-        pytest.skip(f"no small disk, mounting needs root: {mounted.stderr.strip()}")
+        pytest.skip(f"a small disk to fill is mounted as tmpfs, which needs root: {mounted.stderr.strip()}")
     yield folder
     subprocess.run(["umount", "--lazy", str(folder)], check=True)
 

@@ -235,7 +235,7 @@ def test_the_home_directory(animals, monkeypatch):
 
 def test_pickled_and_back(animals):
     source = opened(animals)
-    copy = pickle.loads(pickle.dumps(source))
+    copy = pickle.loads(pickle.dumps(source))  # our own object: so it travels to the worker processes
     assert [copy[i] for i in range(len(copy))] == [source[i] for i in range(len(source))]
 
 

@@ -13,10 +13,8 @@ from imagenet_miniature import (
     NUM_IMAGES,
     VAL_LABELS,
     WORDS,
-    draw_pictures,
     prepare,
     tars_in,
-    write_originals,
 )
 
 from vgg_jax import InputError
@@ -25,18 +23,6 @@ from vgg_jax.data.array_record import array_record_source
 from vgg_jax.images.decode import decode_rgb
 
 REPOSITORY = Path(__file__).parents[2]
-
-
-@pytest.fixture(scope="module")
-def pictures():
-    return draw_pictures()
-
-
-@pytest.fixture(scope="module")
-def originals(pictures, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("originals")
-    write_originals(folder, pictures)
-    return folder
 
 
 @pytest.fixture(scope="module")

@@ -1,21 +1,9 @@
 """Tars, kits and outputs that are not what they should be: one sentence names the file, and nothing is written."""
 
 import pytest
-from imagenet_miniature import WORDS, draw_pictures, encoded, kit_tar, prepare, tar_of, tars_in, write_originals
+from imagenet_miniature import WORDS, encoded, kit_tar, prepare, tar_of, tars_in
 
 from vgg_jax import InputError
-
-
-@pytest.fixture(scope="module")
-def pictures():
-    return draw_pictures()
-
-
-@pytest.fixture(scope="module")
-def originals(pictures, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("originals")
-    write_originals(folder, pictures)
-    return folder
 
 
 def replaced(originals, folder, **files):

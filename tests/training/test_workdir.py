@@ -65,7 +65,7 @@ def test_a_workdir_below_a_file(tmp_path):
         pass
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+@pytest.mark.skipif(os.geteuid() == 0, reason="run as root, which may write into a read-only folder")
 def test_a_workdir_that_cannot_be_written(tmp_path):
     tmp_path.chmod(0o500)
     with pytest.raises(InputError, match="cannot be written"), locked(tmp_path / "workdir"):
