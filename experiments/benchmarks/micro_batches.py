@@ -1,0 +1,89 @@
+"""Gradients of micro-batches: unrolled, as the training step has them, against the same sum in a lax.scan.
+
+python experiments/benchmarks/micro_batches.py [--json=FILE]
+"""
+
+import datetime
+import json
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from absl import app, flags
+from jax import lax
+
+from vgg_jax import VGG
+from vgg_jax.compilation import compiler_options
+from vgg_jax.training.state import init_params
+from vgg_jax.training.step import Objective, loss_sums, sum_over_parts
+
+JSON = flags.DEFINE_string("json", None, "File for the figures.")
+REPEATS = flags.DEFINE_integer("repeats", 5, "Timed runs of each side; the median counts.")
+
+CASES = ((0.125, 32, 64, 8), (0.25, 64, 32, 4))  # width, crop, batch, micro-batches
+
+
+def scanned(f: Callable[[Any], Any], parts: Any, count: int) -> Any:
+    """Sum of f over the leading axis of parts, in a loop."""
+    zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), jax.eval_shape(f, jax.tree.map(lambda a: a[0], parts)))
+    return lax.scan(lambda total, part: (jax.tree.map(jnp.add, total, f(part)), None), zeros, parts)[0]
+
+
+def compare(width: float, crop: int, batch_size: int, count: int) -> dict[str, Any]:
+    """Milliseconds of both sides, interleaved, on net D; temporaries in MB and seconds of compilation."""
+    model = VGG("D", num_classes=10, width_multiplier=width, crop_size=crop)
+    params, rng = init_params(model, 0), np.random.default_rng(0)
+    batch = {
+        "image": rng.integers(0, 256, (batch_size, crop, crop, 3), np.uint8),
+        "label": np.zeros(batch_size, np.int32),
+        "index": np.arange(batch_size, dtype=np.int32),
+    }
+    parts = jax.tree.map(lambda a: a.reshape(count, -1, *a.shape[1:]), batch)
+    row: dict[str, Any] = {"width": width, "crop": crop, "batch": batch_size, "micro_batches": count}
+    programs = {}
+    for name, add_up in (("unrolled", sum_over_parts), ("scanned", scanned)):
+
+        def gradients(params: Any, parts: Any, add_up: Any = add_up) -> Any:
+            return add_up(
+                lambda part: jax.grad(lambda p: loss_sums(Objective(model), p, part)[0])(params), parts, count
+            )
+
+        start = time.perf_counter()
+        programs[name] = jax.jit(gradients, compiler_options=compiler_options()).lower(params, parts).compile()
+        row[f"{name}_compile_s"] = time.perf_counter() - start
+        row[f"{name}_temporaries_mb"] = programs[name].memory_analysis().temp_size_in_bytes / 1e6
+        jax.block_until_ready(programs[name](params, parts))
+    times: dict[str, list[float]] = {name: [] for name in programs}
+    for _ in range(REPEATS.value):
+        for name, program in programs.items():
+            start = time.perf_counter()
+            jax.block_until_ready(program(params, parts))
+            times[name].append(1e3 * (time.perf_counter() - start))
+    return row | {f"{name}_ms": statistics.median(values) for name, values in times.items()}
+
+
+def main(_: object) -> None:
+    """Compare, print, write."""
+    rows = [compare(*case) for case in CASES]
+    ratios = {f"scanned/unrolled width {r['width']} crop {r['crop']}": r["scanned_ms"] / r["unrolled_ms"] for r in rows}
+    for row in rows:
+        print({name: round(value, 3) for name, value in row.items()})
+    print({name: round(value, 2) for name, value in ratios.items()})
+    if JSON.value:
+        record = {
+            "device": jax.devices()[0].device_kind,
+            "versions": {"jax": jax.__version__},
+            "date": datetime.date.today().isoformat(),
+            "rows": rows,
+            "ratios": ratios,
+        }
+        Path(JSON.value).write_text(json.dumps(record, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    app.run(main)
