@@ -41,7 +41,7 @@ def test_a_row_of_the_same_protocol_replaces_the_old_one(tmp_path):
     [
         *({"dataset": "other"}, {"split": "test"}, {"stage": "s384"}, {"arch": "E"}, {"seed": 1}),
         *({"train_scale": (256, 512)}, {"checkpoint": "latest"}, {"method": "multi_crop"}, {"test_scales": (256, 288)}),
-        *({"grid": 5}, {"flip": False}, {"pool_rounding": "ceil"}, {"members": ["a", "b"]}),
+        *({"grid": 5}, {"flip": False}, {"pool_rounding": "ceil"}, {"members": [{"arch": "D"}, {"arch": "E"}]}),
     ],
     ids=lambda change: next(iter(change)),
 )
@@ -87,6 +87,7 @@ def test_results_table():
     assert dict(zip(header, first)) == {
         **{"stage": "s256", "net": "D", "train (S)": "256", "test (Q)": "256", "method": "dense", "split": "val"},
         **{"images": "100", "checkpoint": "best", "top-1 error (%)": "12.35", "top-5 error (%)": "1.00"},
+        **{"crops": "-", "flip": "yes", "pool": "floor", "data": "shapes"},
     }
     assert dict(zip(header, second))["test (Q)"] == "256,384"
     assert dict(zip(header, second))["top-1 error (%)"] == "no labels"

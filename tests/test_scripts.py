@@ -60,7 +60,7 @@ def workdir(config_file):
     workdir = config_file.parent / "workdir"
     run = script("train.py", f"--config={config_file}", f"--workdir={workdir}")
     assert run.returncode == 0, run.stderr
-    assert "| s256  | A   | 37        | 37       | dense  | val   | 4      | best" in run.stdout
+    assert "| s256  | A   | 37        | 37       | dense  | -     | yes  | floor | pictures | val   | 4 " in run.stdout
     assert f"results.json and learning_curve.png are in {workdir}" in run.stdout
     return workdir
 
@@ -81,6 +81,27 @@ def test_evaluate_adds_the_three_scale_row_and_replaces_its_own(workdir):
         assert "| 37       | dense" in run.stdout and "| 32,37,42 | dense" in run.stdout
         rows = json.loads((workdir / "results.json").read_text())["rows"]
         assert [row["test_scales"] for row in rows] == [[37], [32, 37, 42]]
+
+
+def test_fusion_weights_and_the_other_protocols(workdir, tmp_path):
+    import shutil
+
+    from vgg_jax.weights import load_weights, save_weights
+
+    shutil.copytree(workdir, tmp_path / "other")
+    arguments = (f"--workdir={workdir},{tmp_path / 'other' / 's256'}", "--protocol=both", "--save_posteriors")
+    run = script("evaluate.py", *arguments, "--stage=s256", f"--output={tmp_path / 'out'}")
+    assert run.returncode == 0, run.stderr
+    assert "(A/37/32,37,42), (A/37/32,37,42)" in run.stdout and "multi_crop+dense" in run.stdout
+    assert len(json.loads((tmp_path / "out" / "results.json").read_text())["rows"]) == 12 + 3 - 6  # a copy, same rows
+    save_weights(tmp_path / "a.safetensors", *load_weights(workdir / "s256"))
+    pictures = ("--data_path", str(workdir.parent / "pictures"), "--split=val", "--on_error=skip")
+    run = script("evaluate.py", f"--weights={tmp_path / 'a.safetensors'}", *pictures, "--scales=37")
+    assert run.returncode == 0, run.stderr
+    assert "| file " in run.stdout
+    run = script("evaluate.py", f"--weights={tmp_path / 'a.safetensors'}", *pictures)
+    assert_one_error_line(run, "give --scales")
+    assert_one_error_line(script("evaluate.py"), "give --workdir=DIR[,DIR...] or --weights=FILE")
 
 
 def test_evaluate_at_given_scales(workdir):

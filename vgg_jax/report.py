@@ -46,35 +46,53 @@ def add_rows(path: Path, rows: Sequence[Row]) -> None:
 
 
 def _key(row: Row) -> list[Any]:
-    return [row.get(field) for field in ROW_KEY]
+    members = [{**member, "step": None} for member in row.get("members") or ()]  # retrained, it is the same protocol
+    return [members if field == "members" else row.get(field) for field in ROW_KEY]
 
 
-def format_scale(scale: Sequence[int]) -> str:
-    """A training scale as the paper prints it: 256, or [256;512]."""
+def format_scale(scale: Sequence[int] | None) -> str:
+    """A training scale as the paper prints it: 256, or [256;512]; "-" where it is not known."""
+    if scale is None:
+        return "-"
     low, high = scale
     return str(low) if low == high else f"[{low};{high}]"
 
 
 def results_table(rows: Sequence[Row]) -> str:
-    """Rows in the form of the paper's Tables 3 and 4, as Markdown that also reads well in a terminal."""
-    header = ["stage", "net", "train (S)", "test (Q)", "method", "split", "images", "checkpoint"]
-    header += ["top-1 error (%)", "top-5 error (%)"]
+    """Rows in the form of the paper's Tables 3 to 6, each with its protocol, as Markdown that reads well in a terminal.
+
+    A fusion's net names each member as the paper does: (net/S/Q).
+    """
+    header = ["stage", "net", "train (S)", "test (Q)", "method", "crops", "flip", "pool", "data", "split", "images"]
+    header += ["checkpoint", "top-1 error (%)", "top-5 error (%)"]
     lines = [
         [
-            row["stage"],
-            row["arch"],
+            row["stage"] or "fusion",
+            _net(row),
             format_scale(row["train_scale"]),
-            ",".join(map(str, row["test_scales"])),
+            ",".join(map(str, row["test_scales"] or ())) or "-",
             row["method"],
+            str(row["grid"] ** 2 * (1 + row["flip"])) if row["grid"] else "-",
+            "yes" if row["flip"] else "no",
+            row["pool_rounding"],
+            row["dataset"],
             row["split"],
             str(row["num_images"]),
-            row["checkpoint"],
+            row["checkpoint"] or "-",
             _percent(row["top1_error"]),
             _percent(row["top5_error"]),
         ]
         for row in rows
     ]
     return markdown_table(header, lines)
+
+
+def _net(row: Row) -> str:
+    members = [
+        f"({m['arch']}/{format_scale(m['train_scale'])}/{','.join(map(str, m['test_scales']))})"
+        for m in row.get("members") or ()
+    ]
+    return ", ".join(members) or row["arch"]
 
 
 def _percent(value: float | None) -> str:

@@ -342,9 +342,7 @@ def alive(pid):
         return False
 
 
-@pytest.mark.skipif(
-    not os.path.isdir("/proc/self"), reason="workers are counted in /proc, which is absent here"
-)
+@pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="workers are counted in /proc, which is absent here")
 def test_a_killed_run_leaves_no_workers(source, tmp_path):
     (tmp_path / "endless.py").write_text(ENDLESS)
     command = [sys.executable, str(tmp_path / "endless.py"), source.root]

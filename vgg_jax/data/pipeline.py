@@ -104,15 +104,21 @@ def centre_crop_batches(
 
 
 def rescaled_images(
-    source: Source, smallest_sides: Sequence[int], *, start: int = 0, on_error: str = "raise", threads: int = 8
+    source: Source,
+    smallest_sides: Sequence[int],
+    *,
+    start: int = 0,
+    stop: int | None = None,
+    on_error: str = "raise",
+    threads: int = 8,
 ) -> Iterator[tuple[int, int, list[np.ndarray] | None]]:
-    """Every record from `start` on, in order: (record, label, the uint8 image at each smallest side, decoded once).
+    """Every record from `start` to `stop`, in order: (record, label, the uint8 image at each side, decoded once).
 
     The images are None, and the label -1, where the record is unreadable and on_error is "skip".  Raises InputError as
     `map_images` does.
     """
     pyramid = functools.partial(_pyramid, tuple(smallest_sides))
-    return map_images(source, pyramid, start=start, on_error=on_error, threads=threads)
+    return map_images(source, pyramid, start=start, stop=stop, on_error=on_error, threads=threads)
 
 
 def map_images(
@@ -120,10 +126,12 @@ def map_images(
     function: Callable[[np.ndarray], Any],
     *,
     start: int = 0,
+    stop: int | None = None,
     on_error: str = "raise",
     threads: int = 8,
 ) -> Iterator[tuple[int, int, Any]]:
-    """(record, label, function(decoded image)) for every record from `start` on, in order, made in `threads` threads.
+    """(record, label, function(decoded image)) for the records from `start` to `stop`, in order, made in `threads`
+    threads; `stop`, the first one left out, may be None for the end.
 
     At most `threads` results are made ahead.  An unreadable record, or one for which `function` raises InputError,
     gives (record, -1, None) where on_error is "skip"; "raise" raises InputError naming the file.  Labels may be -1,
@@ -139,9 +147,10 @@ def map_images(
         result = _attempt(on_error, _named, function, record.name, image)
         return index, NO_LABEL if result is None else record.label, result
 
-    if start >= len(source):
+    end = len(source) if stop is None else min(stop, len(source))
+    if start >= end:
         return iter(())
-    return _iterate(grain.MapDataset.range(start, len(source)).map(load), threads)
+    return _iterate(grain.MapDataset.range(start, end).map(load), threads)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,21 +1,27 @@
 """Evaluation by crops: the centre crop, and the 5x5 grid with flips of multi-crop evaluation (sec. 3.2, 4.3)."""
 
 import functools
-from collections.abc import Callable, Sequence
+import itertools
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, cast
 
 import jax
 import numpy as np
 from jax import Array
+from jax.sharding import Mesh
 
 from vgg_jax.errors import InputError
 from vgg_jax.eval.posteriors import average_posteriors
-from vgg_jax.eval.programs import DEFAULT_BATCH, check_images, check_scales, compiled, host_images
+from vgg_jax.eval.programs import check_images, check_scales, compiled, host_images, mesh_size, padded_count
 from vgg_jax.images.crop import centre_crop
 from vgg_jax.images.rescale import rescale
 from vgg_jax.model import VGG
 
 Params = dict[str, dict[str, Array]]
+CropsOf = Callable[[np.ndarray, int], list[np.ndarray]]  # (image, crop side) -> crops [c, c, 3]
+
+GRID = 5
+DEFAULT_CROPS = 32  # crops at once on each device
 
 
 def multi_crop_eval(
@@ -25,18 +31,20 @@ def multi_crop_eval(
     *,
     scales: Sequence[int] | None = None,
     flip: bool = True,
-    grid: int = 5,
+    grid: int = GRID,
     batch_size: int | None = None,
+    value_range: tuple[float, float] | None = None,
 ) -> np.ndarray:
     """Class posteriors by crops -> np.float32 [N, K]: soft-max a crop, mean over the crops, then over the scales.
 
     grid x grid crops of the model's crop_size at offsets round(i (H - crop) / (grid - 1)) over the whole image, each
-    with its mirror image (``flip``): 50 at a scale, 150 at three. ``images`` and ``scales`` as in `dense_eval`.
-    Raises InputError for other shapes and for images smaller than the crop.
+    with its mirror image (``flip``): 50 at a scale, 150 at three. ``images``, ``scales`` and ``value_range`` as in
+    `dense_eval`, but not traced; batch_size: crops computed at once, of any images. Raises InputError for other shapes,
+    NaN pixels and images smaller than the crop.
     """
-    if grid < 2:
-        raise InputError(f"grid is {grid}, but at least 2 crops a side are expected; centre_crop_eval takes one")
-    return _mean_over_views(model, params, images, functools.partial(_grid_crops, grid=grid), scales, flip, batch_size)
+    views = _views(images, scales, value_range)
+    options: dict[str, Any] = {"flip": flip, "batch_size": batch_size}
+    return average_posteriors([crop_posteriors(model, params, view, grid_crops(grid), **options) for view in views])
 
 
 def centre_crop_eval(
@@ -47,30 +55,68 @@ def centre_crop_eval(
     scales: Sequence[int] | None = None,
     flip: bool = False,
     batch_size: int | None = None,
+    value_range: tuple[float, float] | None = None,
 ) -> np.ndarray:
-    """Class posteriors of the centre crop -> np.float32 [N, K]; arguments as in `dense_eval`."""
-    return _mean_over_views(model, params, images, _centre_crops, scales, flip, batch_size)
+    """Class posteriors of the centre crop -> np.float32 [N, K]; arguments as in `multi_crop_eval`."""
+    views = _views(images, scales, value_range)
+    options: dict[str, Any] = {"flip": flip, "batch_size": batch_size}
+    return average_posteriors([crop_posteriors(model, params, view, centre_crops, **options) for view in views])
 
 
-def _mean_over_views(
+def _views(
+    images: Any, scales: Sequence[int] | None, value_range: tuple[float, float] | None
+) -> Iterator[list[np.ndarray]]:
+    """The images at each scale."""
+    test_scales = check_scales(scales)
+    check_images(images)
+    arrays = host_images(images, value_range)
+    for q in test_scales:
+        yield arrays if q is None else [rescale(a, q) for a in arrays]
+
+
+def centre_crops(image: np.ndarray, crop: int) -> list[np.ndarray]:
+    """The one crop in the middle."""
+    return [centre_crop(image, crop)]
+
+
+@functools.cache
+def grid_crops(grid: int = GRID) -> CropsOf:
+    """The function that cuts a regular grid of crops over the whole image (sec. 3.2)."""
+    if grid < 2:
+        raise InputError(f"grid is {grid}, but at least 2 crops a side are expected; centre_crop_eval takes one")
+
+    def crops_of(image: np.ndarray, crop: int) -> list[np.ndarray]:
+        tops, lefts = ([round(i * (side - crop) / (grid - 1)) for i in range(grid)] for side in image.shape[:2])
+        return [image[top : top + crop, left : left + crop] for top in tops for left in lefts]
+
+    return crops_of
+
+
+def crop_posteriors(
     model: VGG,
     params: Params,
-    images: Any,
-    crops_of: Callable[[np.ndarray, int], list[np.ndarray]],
-    scales: Sequence[int] | None,
+    images: Sequence[np.ndarray],
+    crops_of: CropsOf,
+    *,
     flip: bool,
-    batch_size: int | None,
+    batch_size: int | None = None,
+    mesh: Mesh | None = None,
+    advance: Callable[[float], object] = lambda images: None,
 ) -> np.ndarray:
-    check_images(images)
-    arrays = host_images(images)
-    batch_size = batch_size or DEFAULT_BATCH
-    per_scale = []
-    for q in check_scales(scales):
-        views = arrays if q is None else [rescale(a, q) for a in arrays]
-        _check_crop(views, model.crop_size)
-        rows = [_mean_posterior(model, params, crops_of(view, model.crop_size), flip, batch_size) for view in views]
-        per_scale.append(np.stack(rows))
-    return average_posteriors(per_scale)
+    """Mean posterior [N, K] of the crops of each numpy image at the size it has, and with flip of their mirror images.
+
+    mesh: devices to split each batch of crops over. advance: told after each batch how many images its crops make.
+    """
+    _check_crop(images, model.crop_size)
+    crops_each = len(crops_of(images[0], model.crop_size))
+    devices = mesh_size(mesh)
+    count = padded_count(crops_each * len(images), batch_size or DEFAULT_CROPS, devices)
+    totals = np.zeros((len(images), model.num_classes))
+    for owners, batch in _crop_batches(images, lambda image: crops_of(image, model.crop_size), count):
+        rows = np.asarray(compiled(_softmax_logits, mesh)((model, flip), params, batch))
+        np.add.at(totals, owners, rows[: len(owners)])
+        advance(len(owners) / crops_each)
+    return np.asarray(totals / crops_each, np.float32)
 
 
 def _check_crop(views: Sequence[np.ndarray], crop: int) -> None:
@@ -82,26 +128,20 @@ def _check_crop(views: Sequence[np.ndarray], crop: int) -> None:
             )
 
 
-def _centre_crops(image: np.ndarray, crop: int) -> list[np.ndarray]:
-    return [centre_crop(image, crop)]
+def _crop_batches(
+    images: Sequence[np.ndarray], crops_of: Callable[[np.ndarray], list[np.ndarray]], count: int
+) -> Iterator[tuple[list[int], np.ndarray]]:
+    """(indices of the images, crops [count, c, c, 3]) in batches that are always full; the last one ends in zeros."""
+    crops = ((index, crop) for index, image in enumerate(images) for crop in crops_of(image))
+    dtype = np.uint8 if all(image.dtype == np.uint8 for image in images) else np.float32
+    while members := list(itertools.islice(crops, count)):
+        batch = np.zeros((count, *members[0][1].shape), dtype)
+        batch[: len(members)] = [crop for _, crop in members]
+        yield [index for index, _ in members], batch
 
 
-def _grid_crops(image: np.ndarray, crop: int, grid: int) -> list[np.ndarray]:
-    tops, lefts = ([round(i * (side - crop) / (grid - 1)) for i in range(grid)] for side in image.shape[:2])
-    return [image[top : top + crop, left : left + crop] for top in tops for left in lefts]
-
-
-def _mean_posterior(model: VGG, params: Params, crops: list[np.ndarray], flip: bool, batch_size: int) -> np.ndarray:
-    """Mean posterior [K] of an image's crops and, with flip, of their mirror images."""
-    views = np.stack(crops + [crop[:, ::-1] for crop in crops] if flip else crops)
-    batch = min(batch_size, len(views))
-    posteriors = []
-    for start in range(0, len(views), batch):
-        part = views[start : start + batch]
-        padded = np.concatenate([part, np.zeros((batch - len(part), *part.shape[1:]), part.dtype)])
-        posteriors.append(np.asarray(compiled(_softmax_logits)((model,), params, padded))[: len(part)])
-    return np.asarray(np.concatenate(posteriors).mean(axis=0, dtype=np.float64))
-
-
-def _softmax_logits(model: VGG, params: Params, images: Array) -> Array:
-    return jax.nn.softmax(cast(Array, model.apply({"params": params}, images)))
+def _softmax_logits(model: VGG, flip: bool, params: Params, images: Array) -> Array:
+    """Posteriors [B, K] of crops [B, c, c, 3], with flip the mean with their mirror images'."""
+    views = [images, images[:, :, ::-1]] if flip else [images]
+    posteriors = [jax.nn.softmax(cast(Array, model.apply({"params": params}, view))) for view in views]
+    return sum(posteriors[1:], posteriors[0]) / len(views)

@@ -1,85 +1,116 @@
-"""Evaluation of a whole set as a stream: every image exactly once, sums and counts."""
+"""Evaluation of a whole set as a stream: posteriors part by part, then errors in which every image counts once."""
 
-from collections.abc import Callable, Iterable, Sequence
-from itertools import islice
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, NamedTuple, TypeVar
 
+import jax
 import numpy as np
 from jax import Array
 
 from vgg_jax.errors import InputError
+from vgg_jax.eval.crops import centre_crops, crop_posteriors, grid_crops
 from vgg_jax.eval.dense import dense_posteriors, fc_to_conv
-from vgg_jax.eval.posteriors import average_posteriors
+from vgg_jax.eval.programs import local_mesh, replicated
+from vgg_jax.eval.protocol import View
+from vgg_jax.eval.stored import Part
 from vgg_jax.metrics import top_k_correct
 from vgg_jax.model import VGG
 
-CHUNK = 512  # images held at once; each chunk is grouped by size
-
-View = tuple[int, int, list[np.ndarray] | None]  # record index, label, the image at each Q (None: unreadable)
+T = TypeVar("T")
+Advance = Callable[[float], object]
+Record = tuple[int, int, list[np.ndarray] | None]  # record index, label, the image at each Q (None: unreadable)
+PosteriorsOf = Callable[[View, Sequence[np.ndarray], Advance], np.ndarray]
 
 
 class SetErrors(NamedTuple):
-    """Errors in percent over the images that could be read (None without labels), and how many could not."""
+    """Errors in percent over the labelled images (None without labels), counts, and ``wrong``, bool [n] for each k."""
 
     top1_error: float | None
     top5_error: float | None
     num_images: int
     num_skipped: int
+    wrong: dict[int, np.ndarray]
 
 
-def dense_set_errors(
-    model: VGG,
-    params: dict[str, dict[str, Array]],
-    views: Iterable[View],
-    count: int,
-    *,
-    flip: bool = True,
-    pool_rounding: str | None = None,
-    batch_size: int | None = None,
-    advance: Callable[[float], object] = lambda images: None,
-) -> SetErrors:
-    """Top-1 and top-5 errors of dense evaluation over a stream of ``count`` records.
+def view_posteriors(model: VGG, params: dict[str, dict[str, Array]], batch_size: int | None = None) -> PosteriorsOf:
+    """A function (view, images at the view's scale, advance) -> posteriors [N, K], over all devices of this process.
 
-    views: as `vgg_jax.data.pipeline.rescaled_images` gives them. advance: told how many images were done, for a
-    progress bar; an image counts in parts, one a scale. Raises InputError where nothing could be read or a
-    label lies outside the classes; asserts that each record was seen exactly once.
+    advance: told how many images were done, in parts, for a progress bar.
     """
-    dense_model = model.clone(fully_convolutional=True, pool_rounding=pool_rounding or model.pool_rounding)
+    mesh = local_mesh()
+    params = replicated(params, mesh)
     conv_params = fc_to_conv(params)
-    correct, labelled, seen, skipped = {1: 0, 5: 0}, 0, set[int](), 0
-    stream = iter(views)
-    while chunk := list(islice(stream, CHUNK)):
-        indices = [index for index, _, _ in chunk]
-        assert seen.isdisjoint(indices) and len(set(indices)) == len(indices), "a record came twice"
-        seen.update(indices)
-        readable = [(label, images) for _, label, images in chunk if images is not None]
-        skipped += len(chunk) - len(readable)
-        advance(len(chunk) - len(readable))
-        if not readable:
-            continue
-        labels = np.array([label for label, _ in readable])
-        check_labels(labels, model.num_classes)
-        at_scales = list(zip(*(images for _, images in readable)))
-        options: dict[str, Any] = {
-            "flip": flip,
-            "batch_size": batch_size,
-            "advance": _in_parts(advance, len(at_scales)),
-        }
-        posteriors = average_posteriors([dense_posteriors(dense_model, conv_params, a, **options) for a in at_scales])
-        known = labels >= 0
-        labelled += int(known.sum())
-        for k in correct:
-            correct[k] += int(top_k_correct(posteriors[known], labels[known], k).sum())
-    assert seen == set(range(count)), f"{count} records were to be evaluated, but {len(seen)} were seen"
-    num_images = count - skipped
+
+    def posteriors_of(view: View, images: Sequence[np.ndarray], advance: Advance) -> np.ndarray:
+        options: dict[str, Any] = {"flip": view.flip, "batch_size": batch_size, "mesh": mesh, "advance": advance}
+        if view.method == "dense":
+            dense_model = model.clone(fully_convolutional=True, pool_rounding=view.pool_rounding)
+            return dense_posteriors(dense_model, conv_params, images, **options)
+        crops_of = centre_crops if view.method == "centre_crop" else grid_crops()
+        return crop_posteriors(model, params, images, crops_of, **options)
+
+    return posteriors_of
+
+
+def compute_part(
+    posteriors_of: PosteriorsOf, records: Sequence[Record], views: dict[View, int], num_classes: int, advance: Advance
+) -> Iterator[tuple[View, Part]]:
+    """The part of each view, over the same records.
+
+    views: view -> the position of its scale in the records' images. Raises InputError for a label outside the classes.
+    """
+    readable = np.array([images is not None for _, _, images in records])
+    labels = np.array([label for _, label, _ in records], np.int32)
+    check_labels(labels, num_classes)
+    pyramids = [images for _, _, images in records if images is not None]
+    for view, position in views.items():
+        posteriors = np.full((len(records), num_classes), np.nan, np.float32)
+        if pyramids:
+            posteriors[readable] = posteriors_of(view, [images[position] for images in pyramids], advance)
+        advance(len(records) - len(pyramids))
+        yield view, Part(np.array([index for index, _, _ in records]), labels, readable, posteriors)
+
+
+def loaded_ahead(load: Callable[[int], T], indices: Sequence[int]) -> Iterator[tuple[int, T]]:
+    """(index, load(index)) in order, each loaded in a thread while the caller works on the one before."""
+    with ThreadPoolExecutor(1) as pool:
+        coming = pool.submit(load, indices[0]) if indices else None
+        for position, index in enumerate(indices):
+            assert coming is not None
+            loaded = coming.result()
+            coming = pool.submit(load, indices[position + 1]) if position + 1 < len(indices) else None
+            yield index, loaded
+
+
+def own_share(parts: Sequence[int]) -> list[int]:
+    """The parts that this process computes; the shares of all processes are disjoint and hold every part."""
+    return [part for part in parts if part % jax.process_count() == jax.process_index()]
+
+
+def set_errors(parts: Iterable[Part], count: int) -> SetErrors:
+    """Top-1 and top-5 errors of the posteriors of a set of ``count`` records; each must come exactly once.
+
+    Unreadable images are left out and counted, unlabelled ones have no errors. Raises InputError where no image could
+    be read.
+    """
+    seen = 0
+    num_images = 0
+    wrong: dict[int, list[np.ndarray]] = {1: [], 5: []}
+    for part in parts:
+        expected = np.arange(seen, seen + len(part.records))
+        assert np.array_equal(part.records, expected), "a record came twice, or one is missing"
+        seen += len(part.records)
+        num_images += int(part.readable.sum())
+        known = part.readable & (part.labels >= 0)
+        for k, flags in wrong.items():
+            flags.append(~top_k_correct(part.posteriors[known], part.labels[known], k))
+    assert seen == count, f"{count} records were to be evaluated, but {seen} were seen"
     if not num_images:
         raise InputError("no image of the split could be read: nothing was evaluated")
-    errors = [100.0 * (1.0 - correct[k] / labelled) if labelled else None for k in (1, 5)]
-    return SetErrors(errors[0], errors[1], num_images, skipped)
-
-
-def _in_parts(advance: Callable[[float], object], parts: int) -> Callable[[int], object]:
-    return lambda images: advance(images / parts)
+    flags_of = {k: np.concatenate(flags) for k, flags in wrong.items()}
+    top1, top5 = (100.0 * float(flags_of[k].mean()) if len(flags_of[k]) else None for k in (1, 5))
+    return SetErrors(top1, top5, num_images, count - num_images, flags_of)
 
 
 def check_labels(labels: Sequence[int] | np.ndarray, num_classes: int) -> None:

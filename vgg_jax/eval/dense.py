@@ -7,11 +7,21 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from jax.sharding import Mesh
 
 from vgg_jax.architectures import FC_LAYERS
 from vgg_jax.errors import InputError
 from vgg_jax.eval.posteriors import average_posteriors
-from vgg_jax.eval.programs import check_images, check_scales, compiled, host_images, is_traced, padded_batches
+from vgg_jax.eval.programs import (
+    check_images,
+    check_scales,
+    compiled,
+    host_images,
+    is_traced,
+    mesh_size,
+    padded_batches,
+    to_rgb_range,
+)
 from vgg_jax.images.rescale import rescale, rescaled_size
 from vgg_jax.layers import pooled_size
 from vgg_jax.model import STRIDE, VGG
@@ -42,22 +52,29 @@ def fc_to_conv(params: Params) -> Params:
 
 
 def dense_scores(
-    model: VGG, params: Params, images: Any, *, pool_rounding: str | None = None, batch_size: int | None = None
+    model: VGG,
+    params: Params,
+    images: Any,
+    *,
+    pool_rounding: str | None = None,
+    batch_size: int | None = None,
+    value_range: tuple[float, float] | None = None,
 ) -> Any:
     """Class score maps before any averaging: fc8's outputs at every position of the net's window.
 
     images: one array [N, H, W, 3] -> [N, h, w, K]; a list of [H, W, 3] -> a list of [h, w, K]; RGB 0..255, uint8 or
         float. A traced array is allowed, so that this works under jit, grad and vmap. h = H / 32 - crop_size / 32 + 1.
-    pool_rounding: "floor" or "ceil" instead of the model's own. batch_size: images computed at once.
+    pool_rounding: "floor" or "ceil" instead of the model's own. batch_size: images computed at once. value_range: as in
+        `dense_eval`.
     Raises InputError for other shapes and for an image smaller than the window.
     """
     dense_model = _dense_form(model, pool_rounding)
     check_images(images)
     if is_traced(images, params):
-        images = jnp.asarray(images)
+        images = to_rgb_range(jnp.asarray(images), value_range)
         _check_window(dense_model, [images.shape[1:3]])
         return dense_model.apply({"params": fc_to_conv(params)}, images)
-    arrays = host_images(images)
+    arrays = host_images(images, value_range)
     _check_window(dense_model, [a.shape[:2] for a in arrays])
     conv_params = fc_to_conv(params)
     maps: list[Any] = [None] * len(arrays)
@@ -79,6 +96,7 @@ def dense_eval(
     pool_rounding: str | None = None,
     spatial: str = "mean",
     batch_size: int | None = None,
+    value_range: tuple[float, float] | None = None,
 ) -> np.ndarray:
     """Class posteriors by dense evaluation -> np.float32 [N, K], in the order of the images.
 
@@ -89,7 +107,8 @@ def dense_eval(
         vmap); a traced array gives a traced result.
     scales: smallest sides Q to rescale to; None takes the images as they are.
     spatial: "mean" (the paper's), "sum" of the scores, or "posterior_mean", soft-max before the mean.
-    Raises InputError for other shapes, unknown names, or an image smaller than the net's window.
+    value_range: what black and white are in the images; None means 0 and 255, and floats that look otherwise raise.
+    Raises InputError for other shapes, unknown names, NaN pixels, or an image smaller than the net's window.
     """
     if spatial not in SPATIAL:
         raise InputError(f"unknown spatial {spatial!r}: choose one of {', '.join(SPATIAL)}")
@@ -97,11 +116,11 @@ def dense_eval(
     check_images(images)
     dense_model, conv_params = _dense_form(model, pool_rounding), fc_to_conv(params)
     if is_traced(images, params):
-        images = jnp.asarray(images)
+        images = to_rgb_range(jnp.asarray(images), value_range)
         views = [images if q is None else _traced_rescale(images, q) for q in test_scales]
         traced = [_traced_posteriors(dense_model, conv_params, view, flip, spatial) for view in views]
         return cast(np.ndarray, sum(traced) / len(traced))
-    arrays = host_images(images)
+    arrays = host_images(images, value_range)
     return average_posteriors(
         [
             dense_posteriors(
@@ -125,16 +144,17 @@ def dense_posteriors(
     flip: bool = True,
     spatial: str = "mean",
     batch_size: int | None = None,
-    advance: Callable[[int], object] = lambda images: None,
+    mesh: Mesh | None = None,
+    advance: Callable[[float], object] = lambda images: None,
 ) -> np.ndarray:
     """Posteriors [N, K] of numpy images at the size they have, by a model in its dense form and `fc_to_conv` params.
 
-    advance: told after each batch how many images it held, for a progress bar.
+    mesh: devices to split each batch over. advance: told after each batch how many images it held, for a progress bar.
     """
     _check_window(model, [image.shape[:2] for image in images])
     posteriors = np.empty((len(images), model.num_classes), np.float32)
-    for indices, batch, sizes in padded_batches(images, batch_size):
-        rows = compiled(_posteriors)((model, flip, spatial), conv_params, batch, sizes)
+    for indices, batch, sizes in padded_batches(images, batch_size, mesh_size(mesh)):
+        rows = compiled(_posteriors, mesh)((model, flip, spatial), conv_params, batch, sizes)
         posteriors[indices] = np.asarray(rows)[: len(indices)]
         advance(len(indices))
     return posteriors

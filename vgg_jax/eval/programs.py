@@ -8,6 +8,8 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
 
 from vgg_jax.compilation import compiler_options
 from vgg_jax.errors import InputError
@@ -15,7 +17,9 @@ from vgg_jax.model import STRIDE
 
 BUCKET = STRIDE  # images are padded to multiples of this side
 LARGEST_SIDE = 1024  # beyond it an image is computed alone, so that a batch cannot eat the memory
-DEFAULT_BATCH = 16
+DEFAULT_BATCH = 16  # on each device
+RGB_RANGE = (0.0, 255.0)
+_AXIS = "data"
 
 _compilations = 0
 
@@ -26,26 +30,58 @@ def compilation_count() -> int:
 
 
 @functools.cache
-def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
-    """``jit(function, static first argument)`` for the host level, counted; keyword arguments are static as well."""
+def compiled(function: Callable[..., Any], mesh: Mesh | None = None) -> Callable[..., Any]:
+    """``jit(function(*static, params, *batches), static first argument)`` for the host level, counted.
+
+    mesh: the batches are split over its devices, params stand on all of them (see `replicated`).
+    """
 
     @functools.wraps(function)
-    def counted(static: Any, *arrays: Any) -> Any:
+    def counted(static: Any, params: Any, *batches: Any) -> Any:
         global _compilations
         _compilations += 1  # runs when traced, which is once a compilation
-        return function(*static, *arrays)
+
+        def bound(params: Any, *batches: Any) -> Any:
+            return function(*static, params, *batches)
+
+        if mesh is not None:
+            specs = (P(), *(P(_AXIS) for _ in batches))
+            bound = jax.shard_map(bound, mesh=mesh, in_specs=specs, out_specs=P(_AXIS))
+        return bound(params, *batches)
 
     return jax.jit(counted, static_argnums=0, compiler_options=compiler_options())
 
 
+def local_mesh() -> Mesh | None:
+    """One axis over the devices of this process; None where there is one alone."""
+    devices = jax.local_devices()
+    return jax.sharding.Mesh(devices, (_AXIS,), axis_types=(AxisType.Auto,)) if len(devices) > 1 else None
+
+
+def replicated(params: Any, mesh: Mesh | None) -> Any:
+    """Params on every device of a mesh, put there once."""
+    return params if mesh is None else jax.device_put(params, NamedSharding(mesh, P()))
+
+
+def mesh_size(mesh: Mesh | None) -> int:
+    """The number of devices that a batch is split over."""
+    return 1 if mesh is None else mesh.size
+
+
+def padded_count(count: int, largest: int, devices: int = 1) -> int:
+    """Rows of the batches for ``count`` items: each device gets a power of two of them, at most ``largest``."""
+    each = -(-count // devices)
+    return devices * min(largest, 1 << (each - 1).bit_length())
+
+
 def padded_batches(
-    images: Sequence[np.ndarray], batch_size: int | None
+    images: Sequence[np.ndarray], batch_size: int | None, devices: int = 1
 ) -> Iterator[tuple[list[int], np.ndarray, np.ndarray]]:
     """Group images by padded size: yields (indices, batch [B, H, W, 3], valid sizes int32 [B, 2]).
 
-    H and W are multiples of 32; a bucket's batches have one B, the power of two that holds its images and at most
-    ``batch_size``; the rest of a part-filled batch repeats its last image. So there is one shape a bucket. Images
-    beyond LARGEST_SIDE come one at a time.
+    H and W are multiples of 32; a bucket's batches have one B, for each of the ``devices`` the power of two that holds
+    its images and at most ``batch_size``; the rest of a part-filled batch repeats its last image. So there is one shape
+    a bucket. Images beyond LARGEST_SIDE come one at a time to each device.
     """
     largest = DEFAULT_BATCH if batch_size is None else batch_size
 
@@ -56,7 +92,7 @@ def padded_batches(
     dtype = np.uint8 if all(image.dtype == np.uint8 for image in images) else np.float32
     for (height, width), group in itertools.groupby(sorted(range(len(images)), key=bucket), key=bucket):
         members = list(group)
-        count = min(largest, 1 << (len(members) - 1).bit_length()) if max(height, width) <= LARGEST_SIDE else 1
+        count = padded_count(len(members), largest if max(height, width) <= LARGEST_SIDE else 1, devices)
         for start in range(0, len(members), count):
             indices = members[start : start + count]
             padded = np.zeros((count, height, width, 3), dtype)
@@ -104,7 +140,54 @@ def is_traced(*trees: Any) -> bool:
     return any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(trees))
 
 
-def host_images(images: Any) -> list[np.ndarray]:
-    """A list of numpy images, uint8 as they are, anything else as float32."""
+def host_images(images: Any, value_range: tuple[float, float] | None = None) -> list[np.ndarray]:
+    """A list of numpy images with values 0..255, uint8 as they are, anything else as float32.
+
+    value_range: None for RGB 0..255, where floats that look like [0, 1] or normalised pixels raise InputError; a pair
+    (lowest, highest) says what the values of black and white are, and is believed. NaN raises InputError always.
+    """
+    low, high = check_value_range(value_range)
     arrays = [np.asarray(image) for image in images]
-    return [a if a.dtype == np.uint8 else a.astype(np.float32, copy=False) for a in arrays]
+    arrays = [a if a.dtype == np.uint8 else a.astype(np.float32, copy=False) for a in arrays]
+    for index, array in enumerate(arrays):
+        if array.dtype != np.uint8 and not np.isfinite(array).all():
+            raise InputError(f"image {index} has NaN or infinite pixels, but RGB values 0..255 are expected: mend it")
+    if value_range is None:
+        _check_looks([a for a in arrays if a.dtype != np.uint8])
+    return arrays if (low, high) == RGB_RANGE else [to_rgb_range(a, (low, high)) for a in arrays]
+
+
+def to_rgb_range(images: Any, value_range: tuple[float, float] | None) -> Any:
+    """Arrays whose values run from lowest to highest of a range, as 0..255; traced ones too."""
+    low, high = check_value_range(value_range)
+    return images if (low, high) == RGB_RANGE else (images - np.float32(low)) * np.float32(255 / (high - low))
+
+
+def check_value_range(value_range: Any) -> tuple[float, float]:
+    """(lowest, highest) of a value range, (0, 255) for None; anything but two rising numbers raises InputError."""
+    try:
+        low, high = (float(value) for value in (RGB_RANGE if value_range is None else value_range))
+        if low < high:
+            return low, high
+    except (TypeError, ValueError):
+        pass
+    raise InputError(f"value_range is {value_range!r}, but a pair (lowest, highest) is expected, as (0, 1) or (0, 255)")
+
+
+def _check_looks(arrays: Sequence[np.ndarray]) -> None:
+    """Raise InputError for floats that look like another range than 0..255, the commonest misuse."""
+    if not arrays or any(0 in a.shape for a in arrays):
+        return
+    lowest, highest = min(float(a.min()) for a in arrays), max(float(a.max()) for a in arrays)
+    if lowest >= 0 and 0 < highest <= 1:
+        looks, mend = "lie in [0, 1]", "multiply them by 255, or say value_range=(0, 1)"
+    elif lowest < 0 and highest <= 16:
+        looks, mend = "look divided by a standard deviation", "give the pixels themselves: the model normalises them"
+    elif lowest < -50:
+        looks, mend = "look as if a mean was subtracted", "give the pixels themselves: the model subtracts the mean"
+    else:
+        return
+    raise InputError(
+        f"the images are floats from {lowest:.3g} to {highest:.3g}, which {looks}, but RGB values 0..255 are expected: "
+        f"{mend}; value_range=(0, 255) if they are meant so"
+    )

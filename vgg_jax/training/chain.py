@@ -8,7 +8,7 @@ from typing import Any
 import jax
 
 from vgg_jax.checkpoint import find_step, open_checkpoints
-from vgg_jax.data.sources import Source, open_source
+from vgg_jax.data.sources import Source
 from vgg_jax.data.statistics import (
     IMAGENET_STATISTICS,
     ColourStatistics,
@@ -18,9 +18,10 @@ from vgg_jax.data.statistics import (
 )
 from vgg_jax.errors import InputError
 from vgg_jax.eval.posteriors import single_scale
-from vgg_jax.eval.stage import dense_row
+from vgg_jax.eval.protocol import Member
+from vgg_jax.eval.workdir import dataset_name, evaluate_members, open_split
 from vgg_jax.model import VGG, model_dtype
-from vgg_jax.report import Row, add_rows, format_scale, plot_learning_curves, read_rows, write_atomically
+from vgg_jax.report import Row, format_scale, plot_learning_curves, read_rows, write_atomically
 from vgg_jax.training import parallel
 from vgg_jax.training.config import check_config
 from vgg_jax.training.log import read_log
@@ -45,7 +46,7 @@ def run_chain(config: Config, workdir: str | Path) -> list[Row]:
     check_config(config)
     if jax.process_count() > 1:
         raise InputError(f"training in {jax.process_count()} processes is not supported yet: start one process")
-    sources = {split: open_split(config, split) for split in ("train", "val", config.eval.split)}
+    sources = {split: open_split(config.to_dict(), split) for split in ("train", "val", config.eval.split)}
     parallel.check_division(
         config.train.batch_size, config.train.micro_batches, jax.device_count(), config.train.reduction
     )
@@ -55,7 +56,9 @@ def run_chain(config: Config, workdir: str | Path) -> list[Row]:
         model = build_model(config, statistics, len(sources["train"].class_names))
         _write_class_names(workdir, sources["train"])
         shown = statistics if config.train.colour_shift else None
-        inputs = StageInputs(sources["train"], sources["val"], dataset_name(config), shown, parallel.data_mesh())
+        inputs = StageInputs(
+            sources["train"], sources["val"], dataset_name(config.to_dict()), shown, parallel.data_mesh()
+        )
         check_counts(workdir, {split: len(source) for split, source in sources.items()})
         rows = []
         for name in config.chain:
@@ -63,28 +66,8 @@ def run_chain(config: Config, workdir: str | Path) -> list[Row]:
                 _train_stage(config, name, workdir, model, inputs)
             finally:
                 plot_learning_curves({s: read_log(workdir / s) for s in config.chain}, workdir / "learning_curve.png")
-            rows.append(_stage_row(config, name, workdir, sources[config.eval.split]))
+            rows.append(_stage_row(config, name, workdir))
         return rows
-
-
-def open_split(config: Config, split: str) -> Source:
-    """A split of the config's data set."""
-    data = config.data
-    return open_source(
-        data.source,
-        data.path,
-        split,
-        split_seed=data.split_seed,
-        val_fraction=data.val_fraction,
-        test_fraction=data.test_fraction,
-        images_per_class=data.images_per_class,
-    )
-
-
-def dataset_name(config: Config) -> str:
-    """The data set's name in results: ``data.name``, else the last part of its path, else its source."""
-    data = config.data
-    return data.name or Path(data.path or data.source).name
 
 
 def build_model(config: Config, statistics: ColourStatistics, num_classes: int) -> VGG:
@@ -108,22 +91,19 @@ def _train_stage(config: Config, name: str, workdir: Path, model: VGG, inputs: S
     write_atomically(finished, json.dumps({"steps": stage.steps}) + "\n")
 
 
-def _stage_row(config: Config, name: str, workdir: Path, source: Source) -> Row:
+def _stage_row(config: Config, name: str, workdir: Path) -> Row:
     """The single-scale dense row of a stage's best checkpoint, computed unless results.json has it."""
-    split, results = config.eval.split, workdir / "results.json"
+    scales = (single_scale(config.stages[name].scale),)
     with open_checkpoints(workdir / name / "checkpoints") as manager:
         protocol = {
-            **{"stage": name, "split": split, "step": find_step(manager, "best"), "checkpoint": "best"},
-            **{"method": "dense", "test_scales": [single_scale(config.stages[name].scale)], "num_skipped": 0},
+            **{"stage": name, "split": config.eval.split, "step": find_step(manager, "best"), "checkpoint": "best"},
+            **{"method": "dense", "test_scales": list(scales), "num_skipped": 0},
             **{"flip": True, "pool_rounding": config.model.pool_rounding},
         }
-    for row in read_rows(results):
+    for row in read_rows(workdir / "results.json"):
         if protocol.items() <= row.items():
             return row
-    options = {"batch_size": config.eval.batch_size, "on_error": config.data.on_error, "threads": config.data.threads}
-    row = dense_row(workdir / name, source, split=split, **options)
-    add_rows(results, [row])
-    return row
+    return evaluate_members([Member(workdir / name, scales)], "dense", threads=config.data.threads).row
 
 
 def starting_params(config: Config, name: str, workdir: Path, model: VGG) -> tuple[Params, str]:
