@@ -73,8 +73,8 @@ def _with_config_found(argv: Sequence[str]) -> list[str]:
 
 
 def _config_path(path: str) -> str:
-    beside = HERE / path
-    if Path(path).exists() or beside.exists():
-        return path if Path(path).exists() else str(beside)
+    file = path.partition(":")[0]  # ml_collections: what follows a colon is get_config's argument
+    if Path(file).exists() or (HERE / file).exists():
+        return path if Path(file).exists() else str(HERE / path)
     known = sorted(f"configs/{file.name}" for file in (HERE / "configs").glob("*.py") if file.stem != "base")
-    sys.exit(f"error: --config={path} is neither here nor beside the script: choose one of {', '.join(known)}")
+    sys.exit(f"error: --config={file} is neither here nor beside the script: choose one of {', '.join(known)}")
