@@ -90,6 +90,12 @@ def test_other_programs_see_plain_arrays_in_our_layout(written):
     np.testing.assert_array_equal(array, params["conv2_1"]["kernel"])
 
 
+def test_who_may_read_a_file_may_read_weights(written):
+    ordinary = written.with_name("ordinary")
+    ordinary.touch()
+    assert written.stat().st_mode == ordinary.stat().st_mode
+
+
 def test_load_weights_and_load_stage_take_a_file(tmp_path):
     params = jax.tree.map(jnp.asarray, random_params())
     path = tmp_path / "net.SAFETENSORS"

@@ -41,7 +41,10 @@ def save_safetensors(path: str | Path, model: VGG, params: Params, metadata: dic
     _check_arrays({name: (a.dtype.name, a.shape) for name, a in tensors.items()}, model, f"the params for {path}")
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
+        temporary.touch()
+        mode = temporary.stat().st_mode  # an ordinary file's; the package makes files that nobody else can read
         save_file({name: np.ascontiguousarray(array) for name, array in tensors.items()}, temporary, metadata)
+        temporary.chmod(mode)
         os.replace(temporary, path)
     except (OSError, SafetensorError) as reason:
         temporary.unlink(missing_ok=True)
