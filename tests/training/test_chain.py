@@ -13,12 +13,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import vgg_jax.eval.workdir
 from configs.base import base, stage
 from vgg_jax import InputError, checkpoint
 from vgg_jax.architectures import PAPER_A_LAYERS
 from vgg_jax.compilation import compiler_options
 from vgg_jax.data.statistics import IMAGENET_STATISTICS
+from vgg_jax.eval.workdir import evaluate_stages
 from vgg_jax.training import chain, parallel
 from vgg_jax.training.chain import run_chain
 from vgg_jax.training.log import read_log
@@ -161,10 +161,10 @@ def test_a_finished_chain_is_skipped(trained, monkeypatch):
 def test_evaluation_adds_the_three_scale_rows(trained):
     workdir, _config, _ = trained
     for _ in range(2):
-        rows = vgg_jax.eval.workdir.evaluate_workdir(workdir, stage="jitter")
+        rows = evaluate_stages([workdir / "jitter"])
         assert [row["test_scales"] for row in rows] == [[56], [37, 56, 74]]
         assert len(json.loads((workdir / "results.json").read_text())["rows"]) == 4
-    latest_row, *_ = vgg_jax.eval.workdir.evaluate_workdir(workdir, stage="jitter", checkpoint="latest")
+    latest_row, *_ = evaluate_stages([workdir / "jitter"], checkpoint="latest")
     assert (latest_row["checkpoint"], latest_row["step"]) == ("latest", 6)
 
 
@@ -346,7 +346,7 @@ def test_a_data_set_of_other_classes(trained, tmp_path):
     with pytest.raises(InputError, match=r"the data set's classes differ from those in .*classes.txt|has 5 classes"):
         run_chain(make_config(other, *config.chain), workdir)
     with pytest.raises(InputError, match="s256 was trained on 4 classes, but the data set has 5"):
-        vgg_jax.eval.workdir.evaluate_workdir(workdir, stage="s256", data_path=str(other))
+        evaluate_stages([workdir / "s256"], data_path=str(other))
 
 
 def test_a_checkpoint_of_another_net(trained, pictures, tmp_path):
