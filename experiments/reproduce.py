@@ -46,16 +46,15 @@ def main(_: object) -> None:
     if REQUIRE.value:
         require_all(runs, rows)
     split = SPLIT.value or common_split(runs)
+    files = [Path(file) for file in PHOTOGRAPHS.value]
+    photographs = photograph_entries(stage_to_show(runs), files, CREDIT.value) if files else []
     results = evaluate_rows(runs, rows, split=split, data_path=DATA_PATH.value)
-    content = reproduction(runs, results, split, tables)
-    if PHOTOGRAPHS.value:
-        files = [Path(file) for file in PHOTOGRAPHS.value]
-        content["photographs"] = photograph_entries(stage_to_show(runs), files, CREDIT.value)
-    print("\n", *map(table_markdown, content["tables"]), claims_markdown(content["claims"]), sep="\n\n")
+    content = {**reproduction(runs, results, split, tables), "photographs": photographs}
     output = Path(OUTPUT.value) if OUTPUT.value else root / "report"
     output.mkdir(parents=True, exist_ok=True)
     write_atomically(output / "reproduction.json", json.dumps(content, indent=1) + "\n")
     write_report(content, output)
+    print(*map(table_markdown, content["tables"]), claims_markdown(content["claims"]), sep="\n\n")
     print(f"\nreproduction.json, report.html and report.md are in {output}")
 
 

@@ -87,8 +87,6 @@ def test_a_failing_training_ends_in_a_sentence(folder, tmp_path):
 @pytest.mark.parametrize(
     "arguments, words",
     [
-        ([], ["no workdir of train.py lies below"]),
-        (["--tables=9"], ["--tables names '9'", "extra"]),
         (["--seeds=one"], ["--seeds is one, but whole numbers are expected"]),
         (["--train"], ["--train needs --config"]),
     ],
@@ -97,7 +95,7 @@ def test_mistakes_end_in_one_sentence(tmp_path, arguments, words):
     assert_one_error_line(reproduce(f"--runs={tmp_path}", *arguments), *words)
 
 
-def test_required_rows_that_are_missing(tmp_path):
+def test_require_stops_where_rows_are_missing(tmp_path):
     make_workdir(tmp_path / "A")
     run = reproduce(f"--runs={tmp_path}", "--require", "--tables=3")
     assert_one_error_line(run, "11 rows of the tables name nets that no workdir holds trained", "A-LRN s256 (seed 0)")

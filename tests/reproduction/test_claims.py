@@ -135,6 +135,12 @@ def test_seeds_are_averaged():
     assert record["standard_error"] == pytest.approx(100 * expected, abs=1e-4)
 
 
+def test_a_seed_without_all_the_pairs_is_left_out():
+    rows = results((A, 0, 300, 0), (B, 0, 200, 0), (C, 0, 200, 0), (A, 1, 280, 0), (B, 1, 100, 0))
+    record = judge(claim(BETTER, (A, B), (A, C)), rows)
+    assert record["difference"] == pytest.approx(10.0) and record["details"].endswith("seed 0")
+
+
 @pytest.fixture(scope="module")
 def papers_verdicts():
     """The claims judged on results that have exactly the paper's errors; other rows lie between: 40% and upwards."""
