@@ -1,16 +1,9 @@
+import functools
 import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 
-import numpy as np
 import pytest
-from PIL import Image
 from reproduction_results import make_workdir
-
-REPOSITORY = Path(__file__).resolve().parent.parent
-SCRIPT = REPOSITORY / "experiments" / "reproduce.py"
+from running_scripts import assert_one_error_line, script, write_noise
 
 CONFIG = """
 from configs.base import base, stage
@@ -29,28 +22,13 @@ def get_config(arch="D"):
 """
 
 
-def reproduce(*arguments):
-    command = [sys.executable, str(SCRIPT), *map(str, arguments)]
-    environment = {**os.environ, "JAX_PLATFORMS": "cpu"}
-    return subprocess.run(command, cwd=REPOSITORY, env=environment, capture_output=True, text=True)
-
-
-def assert_one_error_line(run, *words):
-    assert run.returncode == 1, run.stderr
-    assert run.stderr.startswith("error: ") and run.stderr.count("\n") == 1, run.stderr
-    for word in words:
-        assert word in run.stderr, run.stderr
+reproduce = functools.partial(script, "reproduce.py")
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("reproduce")
-    rng = np.random.default_rng(0)
-    for label in range(2):
-        (folder / "pictures" / f"class{label}").mkdir(parents=True)
-        for i in range(12):
-            pixels = rng.integers(0, 256, (45, 50, 3), np.uint8)
-            Image.fromarray(pixels).save(folder / "pictures" / f"class{label}" / f"{i}.jpg")
+    write_noise(folder / "pictures", 12)
     (folder / "noise.py").write_text(CONFIG)
     return folder
 

@@ -1,15 +1,11 @@
 import json
 import os
-import subprocess
-import sys
-from pathlib import Path
+import shutil
 
-import numpy as np
 import pytest
-from PIL import Image
+from running_scripts import EXPERIMENTS, assert_one_error_line, script, write_noise
 
-REPOSITORY = Path(__file__).resolve().parent.parent
-EXPERIMENTS = REPOSITORY / "experiments"
+from vgg_jax.weights import load_weights, save_weights
 
 CONFIG = """
 from configs.base import base, stage
@@ -26,30 +22,10 @@ def get_config():
 """
 
 
-def script(name, *arguments, cwd=REPOSITORY):
-    """Run as a user does; warnings of any library stay what they are."""
-    command = [sys.executable, os.path.relpath(EXPERIMENTS / name, cwd), *map(str, arguments)]
-    environment = {**os.environ, "JAX_PLATFORMS": "cpu"}
-    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True)
-
-
-def assert_one_error_line(run, *words):
-    assert run.returncode == 1, run.stderr
-    assert run.stderr.startswith("error: "), run.stderr
-    assert run.stderr.count("\n") == 1, run.stderr
-    for word in words:
-        assert word in run.stderr, run.stderr
-
-
 @pytest.fixture(scope="module")
 def config_file(tmp_path_factory):
     folder = tmp_path_factory.mktemp("scripts")
-    rng = np.random.default_rng(0)
-    for label in range(2):
-        (folder / "pictures" / f"class{label}").mkdir(parents=True)
-        for i in range(8):
-            pixels = rng.integers(0, 256, (45, 50, 3), np.uint8)
-            Image.fromarray(pixels).save(folder / "pictures" / f"class{label}" / f"{i}.jpg")
+    write_noise(folder / "pictures", 8)
     file = folder / "tiny.py"
     file.write_text(CONFIG.format(path=str(folder / "pictures")))
     return file
@@ -84,10 +60,6 @@ def test_evaluate_adds_the_three_scale_row_and_replaces_its_own(workdir):
 
 
 def test_fusion_weights_and_the_other_protocols(workdir, tmp_path):
-    import shutil
-
-    from vgg_jax.weights import load_weights, save_weights
-
     shutil.copytree(workdir, tmp_path / "other")
     arguments = (f"--workdir={workdir},{tmp_path / 'other' / 's256'}", "--protocol=both", "--save_posteriors")
     run = script("evaluate.py", *arguments, "--stage=s256", f"--output={tmp_path / 'out'}")
