@@ -79,6 +79,12 @@ def centre_crops(image: np.ndarray, crop: int) -> list[np.ndarray]:
     return [centre_crop(image, crop)]
 
 
+def grid_places(size: Sequence[int], crop: int, grid: int = GRID) -> list[tuple[int, int]]:
+    """(top, left) of each crop of a regular grid over an image of (height, width), row by row (sec. 3.2)."""
+    tops, lefts = ([round(i * (side - crop) / (grid - 1)) for i in range(grid)] for side in size)
+    return [(top, left) for top in tops for left in lefts]
+
+
 @functools.cache
 def grid_crops(grid: int = GRID) -> CropsOf:
     """The function that cuts a regular grid of crops over the whole image (sec. 3.2)."""
@@ -86,8 +92,8 @@ def grid_crops(grid: int = GRID) -> CropsOf:
         raise InputError(f"grid is {grid}, but at least 2 crops a side are expected; centre_crop_eval takes one")
 
     def crops_of(image: np.ndarray, crop: int) -> list[np.ndarray]:
-        tops, lefts = ([round(i * (side - crop) / (grid - 1)) for i in range(grid)] for side in image.shape[:2])
-        return [image[top : top + crop, left : left + crop] for top in tops for left in lefts]
+        places = grid_places(image.shape[:2], crop, grid)
+        return [image[top : top + crop, left : left + crop] for top, left in places]
 
     return crops_of
 

@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from vgg_jax.errors import InputError
-from vgg_jax.eval.crops import centre_crop_eval
+from vgg_jax.eval.crops import centre_crop_eval, grid_places
 from vgg_jax.eval.dense import dense_eval, dense_scores
 from vgg_jax.eval.posteriors import three_scales
 from vgg_jax.images.decode import decode_rgb
@@ -22,7 +22,6 @@ from vgg_jax.weights.load import load_stage
 Params = dict[str, dict[str, jax.Array]]
 
 _TOP_CLASSES = 5
-_GRID = 5  # crops a side (sec. 4.3)
 _SHOWN_SIDE = 256  # smallest side of the picture in the page, where the net's own is smaller: for the reader's eyes
 
 
@@ -58,8 +57,7 @@ def photograph_entry(
     score_map = jax.nn.softmax(dense_scores(model, params, [view])[0])[..., best[0]]  # [h, w]
     height, width = view.shape[:2]
     crop = model.crop_size
-    tops, lefts = ([round(i * (side - crop) / (_GRID - 1)) for i in range(_GRID)] for side in (height, width))
-    places = [(top, left) for top in tops for left in lefts]
+    places = grid_places((height, width), crop)
     crops = np.stack([view[top : top + crop, left : left + crop] for top, left in places])
     of_crops = centre_crop_eval(model, params, crops)[:, best[0]]
     return {
