@@ -13,6 +13,7 @@ from markupsafe import Markup
 from vgg_jax.architectures import ARCHITECTURES
 from vgg_jax.report import markdown_table, write_atomically
 from vgg_jax.reproduction import figures, svg
+from vgg_jax.reproduction.tables import cell_text
 
 Record = dict[str, Any]
 
@@ -103,7 +104,7 @@ def _html(reproduction: Record, pictures: Pictures) -> str:
         colours=figures.COLOURS,
         pictures=pictures,
         largest_posterior=figures.largest_posterior,
-        cell_text=_cell_text,
+        cell_text=cell_text,
         difference=_difference,
     )
 
@@ -131,14 +132,6 @@ def _settings(setting: Record) -> list[tuple[str, str]]:
 def _verdict_counts(claims: Sequence[Record]) -> str:
     counts = Counter(claim["verdict"] for claim in claims)
     return "; ".join(f"{verdict}: {counts[verdict]}" for verdict in VERDICTS).capitalize()
-
-
-def _cell_text(value: Any, column: Record) -> str:
-    """A cell as it is printed: an error to a tenth; what is missing is "-" in the paper, not run here."""
-    if value is None:
-        ours = column["kind"] == "number" and "paper" not in column["name"].lower()
-        return "not run" if ours else "-"
-    return value if isinstance(value, str) else f"{value:.1f}" if isinstance(value, float) else f"{value:,}"
 
 
 def _difference(claim: Record) -> str:
@@ -198,7 +191,7 @@ def _claim_line(claim: Record) -> str:
 
 def _table_block(table: Record) -> str:
     columns = table["columns"]
-    lines = [[_plain(_cell_text(value, column)) for value, column in zip(row, columns)] for row in table["rows"]]
+    lines = [[_plain(cell_text(value, column)) for value, column in zip(row, columns)] for row in table["rows"]]
     parts = [f"### {_plain(table['caption'])}", markdown_table([_plain(c["name"]) for c in columns], lines)]
     return "\n\n".join(parts + [_plain(note) for note in table["notes"]])
 

@@ -191,5 +191,5 @@ def table_markdown(table: Record) -> str:
 def cell_text(cell: Cell, column: Mapping[str, str]) -> str:
     """A cell as it is printed, an error to a tenth as in the paper; None as `error_table` says."""
     if cell is None:
-        return "not run" if column["kind"] == "number" and "paper" not in column["name"] else "-"
-    return f"{cell:.1f}" if isinstance(cell, float) else str(cell)
+        return "not run" if column["kind"] == "number" and "paper" not in column["name"].lower() else "-"
+    return cell if isinstance(cell, str) else f"{cell:.1f}" if isinstance(cell, float) else f"{cell:,}"
