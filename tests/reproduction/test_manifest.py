@@ -33,7 +33,7 @@ def paper(real_data):
     """The lines of each table in the text of the paper."""
     file = real_data.parent / "paper" / "vgg_paper_main_text_zh.txt"
     if not file.is_file():
-        pytest.skip("no text of the paper")
+        pytest.skip(f"the paper's tables to compare with are absent: no file {file}")
     lines = iter(file.read_text().splitlines())
     tables = {}
     for line in lines:

@@ -4,12 +4,16 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
+from pathlib import Path
 
 import pytest
 
 from configs.base import base, stage
 from vgg_jax import InputError
 from vgg_jax.training.workdir import FREE_FIELDS, check_counts, check_identity, locked
+
+NOBODY = 65534
 
 
 @pytest.fixture
@@ -65,10 +69,21 @@ def test_a_workdir_below_a_file(tmp_path):
         pass
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="run as root, which may write into a read-only folder")
-def test_a_workdir_that_cannot_be_written(tmp_path):
-    tmp_path.chmod(0o500)
-    with pytest.raises(InputError, match="cannot be written"), locked(tmp_path / "workdir"):
+@pytest.fixture
+def read_only_folder():
+    """A folder in which this user may not write; root, who may anywhere, becomes another user meanwhile."""
+    with tempfile.TemporaryDirectory() as name:  # not tmp_path, which other users may not enter
+        os.chmod(name, 0o555)
+        user = os.geteuid()
+        if user == 0:
+            os.seteuid(NOBODY)
+        yield Path(name)
+        os.seteuid(user)
+        os.chmod(name, 0o700)
+
+
+def test_a_workdir_that_cannot_be_written(read_only_folder):
+    with pytest.raises(InputError, match="cannot be written"), locked(read_only_folder / "workdir"):
         pass
 
 
