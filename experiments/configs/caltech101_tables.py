@@ -2,6 +2,7 @@
 
 Command:  python experiments/train.py --config=configs/caltech101_tables.py:D --workdir=RUNS/0/D
           (every net of the tables, with the warm starts from A: python experiments/reproduce.py --train, see BUILD.md)
+Time:     7 nets with 3 seeds: 2 hours on 2 CPU cores, other work beside them; 4 to 12 minutes a net.
 Paper:    Table 3; on ImageNet at crop 224. The scales 37 -> 55 -> [37;74] are its 256 -> 384 -> [256;512] at 32/224.
 """
 
