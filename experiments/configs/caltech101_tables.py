@@ -1,7 +1,7 @@
 """One net of the paper's Tables 3 to 6 in small, on Caltech-101: crops of 32, all nets with one schedule.
 
-Command:  python experiments/train.py --config=configs/caltech101_tables.py:D --workdir=RUNS/0/D
-          (every net of the tables, with the warm starts from A: python experiments/reproduce.py --train, see BUILD.md)
+Command:  python experiments/train.py --config=configs/caltech101_tables.py:D --workdir=RUNS/seed0/D
+          (every net of the tables, with the warm starts from A: python experiments/reproduce.py --train)
 Time:     7 nets with 3 seeds: 2 hours on 2 CPU cores, other work beside them; 4 to 12 minutes a net.
 Paper:    Table 3; on ImageNet at crop 224. The scales 37 -> 55 -> [37;74] are its 256 -> 384 -> [256;512] at 32/224.
 """
