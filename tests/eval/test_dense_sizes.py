@@ -10,7 +10,7 @@ from test_model import MEAN, apply
 from tolerances import SAME_PROGRAM, assert_close
 
 from vgg_jax import VGG
-from vgg_jax.eval import compilation_count, dense_eval, dense_scores, fc_to_conv
+from vgg_jax.eval import compilation_count, dense_eval, dense_scores, fc_to_conv, multi_crop_eval
 
 STD = 64.0  # keeps the logits near 1, so that no posterior is 0 or 1; a power of two, exact wherever it is divided by
 TINY = {"num_classes": 5, "width_multiplier": 0.03, "mean_rgb": MEAN, "std_rgb": (STD,) * 3}
@@ -104,6 +104,20 @@ def test_two_hundred_sizes_compile_at_most_once_a_bucket():
         evaluate(model, params, images)
         assert 0 < compilation_count() - before <= len(buckets)
     before = compilation_count()
-    dense_eval(model, params, images[::-1])
-    dense_scores(model, params, images[::-1])
+    for others in (images[::-1], images[:7], images[:1], images[5:90]):  # other numbers of images in a bucket too
+        dense_eval(model, params, others)
+        dense_scores(model, params, others)
     assert compilation_count() == before
+
+
+def test_calls_with_one_image_then_many_compile_once_a_bucket():
+    rng = np.random.default_rng(1)
+    model = VGG(arch="B", crop_size=32, **TINY)
+    params, images = random_params(model, rng), random_images(rng.integers(33, 65, (9, 2)), rng)
+    for evaluate in (dense_eval, dense_scores, multi_crop_eval):
+        before = compilation_count()
+        single = [evaluate(model, params, [image])[0] for image in images]
+        together = evaluate(model, params, images)
+        assert compilation_count() - before == 1
+        for alone, ours in zip(single, together, strict=True):
+            assert_close(ours, alone, SAME_PROGRAM)

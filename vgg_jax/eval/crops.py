@@ -12,7 +12,7 @@ from jax.sharding import Mesh
 
 from vgg_jax.errors import InputError
 from vgg_jax.eval.posteriors import average_posteriors
-from vgg_jax.eval.programs import check_images, check_scales, compiled, host_images, mesh_size, padded_count
+from vgg_jax.eval.programs import batch_rows, check_images, check_scales, compiled, host_images, mesh_size
 from vgg_jax.images.crop import centre_crop
 from vgg_jax.images.rescale import rescale
 from vgg_jax.model import VGG
@@ -116,10 +116,11 @@ def crop_posteriors(
     _check_crop(images, model.crop_size)
     crops_each = len(crops_of(images[0], model.crop_size))
     devices = mesh_size(mesh)
-    count = padded_count(crops_each * len(images), batch_size or DEFAULT_CROPS, devices)
+    static = (model, flip)
+    count = batch_rows((_softmax_logits, static), crops_each * len(images), batch_size, devices, DEFAULT_CROPS)
     totals = np.zeros((len(images), model.num_classes))
     for owners, batch in _crop_batches(images, lambda image: crops_of(image, model.crop_size), count):
-        rows = np.asarray(compiled(_softmax_logits, mesh)((model, flip), params, batch))
+        rows = np.asarray(compiled(_softmax_logits, mesh)(static, params, batch))
         np.add.at(totals, owners, rows[: len(owners)])
         advance(len(owners) / crops_each)
     return np.asarray(totals / crops_each, np.float32)

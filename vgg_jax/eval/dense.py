@@ -64,8 +64,7 @@ def dense_scores(
 
     images: one array [N, H, W, 3] -> [N, h, w, K]; a list of [H, W, 3] -> a list of [h, w, K]; RGB 0..255, uint8 or
         float. A traced array is allowed, so that this works under jit, grad and vmap. h = H / 32 - crop_size / 32 + 1.
-    pool_rounding: "floor" or "ceil" instead of the model's own. batch_size: images computed at once. value_range: as in
-        `dense_eval`.
+    pool_rounding: "floor" or "ceil" instead of the model's own. batch_size, value_range: as in `dense_eval`.
     Raises InputError for other shapes and for an image smaller than the window.
     """
     dense_model = _dense_form(model, pool_rounding)
@@ -78,8 +77,9 @@ def dense_scores(
     _check_window(dense_model, [a.shape[:2] for a in arrays])
     conv_params = fc_to_conv(params)
     maps: list[Any] = [None] * len(arrays)
-    for indices, batch, sizes in padded_batches(arrays, batch_size):
-        scores = np.asarray(compiled(_scores)((dense_model,), conv_params, batch, sizes))
+    static = (dense_model,)
+    for indices, batch, sizes in padded_batches(arrays, (_scores, static), batch_size):
+        scores = np.asarray(compiled(_scores)(static, conv_params, batch, sizes))
         for row, index in enumerate(indices):
             height, width = _map_size(dense_model, arrays[index].shape[:2])
             maps[index] = scores[row, :height, :width]
@@ -107,6 +107,8 @@ def dense_eval(
         vmap); a traced array gives a traced result.
     scales: smallest sides Q to rescale to; None takes the images as they are.
     spatial: "mean" (the paper's), "sum" of the scores, or "posterior_mean", soft-max before the mean.
+    batch_size: images computed at once, smaller groups being filled up; None lets the first call with images of a
+        padded size choose (at most 16) for all later ones, so that a padded size compiles once in a process.
     value_range: what black and white are in the images; None means 0 and 255, and floats that look otherwise raise.
     Raises InputError for other shapes, unknown names, NaN pixels, or an image smaller than the net's window.
     """
@@ -153,8 +155,9 @@ def dense_posteriors(
     """
     _check_window(model, [image.shape[:2] for image in images])
     posteriors = np.empty((len(images), model.num_classes), np.float32)
-    for indices, batch, sizes in padded_batches(images, batch_size, mesh_size(mesh)):
-        rows = compiled(_posteriors, mesh)((model, flip, spatial), conv_params, batch, sizes)
+    static = (model, flip, spatial)
+    for indices, batch, sizes in padded_batches(images, (_posteriors, static), batch_size, mesh_size(mesh)):
+        rows = compiled(_posteriors, mesh)(static, conv_params, batch, sizes)
         posteriors[indices] = np.asarray(rows)[: len(indices)]
         advance(len(indices))
     return posteriors

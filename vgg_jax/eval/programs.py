@@ -17,11 +17,13 @@ from vgg_jax.model import STRIDE
 
 BUCKET = STRIDE  # images are padded to multiples of this side
 LARGEST_SIDE = 1024  # beyond it an image is computed alone, so that a batch cannot eat the memory
-DEFAULT_BATCH = 16  # on each device
+DEFAULT_BATCH = 16  # on each device, at most
+SET_BATCH = 8  # on each device, of a whole set: rare shapes fill their batches with padding
 RGB_RANGE = (0.0, 255.0)
 _AXIS = "data"
 
 _compilations = 0
+_rows: dict[Any, int] = {}
 
 
 def compilation_count() -> int:
@@ -68,22 +70,27 @@ def mesh_size(mesh: Mesh | None) -> int:
     return 1 if mesh is None else mesh.size
 
 
-def padded_count(count: int, largest: int, devices: int = 1) -> int:
-    """Rows of the batches for ``count`` items: each device gets a power of two of them, at most ``largest``."""
+def batch_rows(program: Any, count: int, batch_size: int | None, devices: int = 1, largest: int = DEFAULT_BATCH) -> int:
+    """Rows of the batches of a program, always the same, so that it compiles once whatever comes.
+
+    program: anything hashable that names the program and the shape. batch_size: rows on each device; None lets the
+    first call choose the power of two that holds its ``count`` items, at most ``largest``.
+    """
+    if batch_size is not None:
+        return devices * batch_size
     each = -(-count // devices)
-    return devices * min(largest, 1 << (each - 1).bit_length())
+    return devices * _rows.setdefault((program, devices), min(largest, 1 << (each - 1).bit_length()))
 
 
 def padded_batches(
-    images: Sequence[np.ndarray], batch_size: int | None, devices: int = 1
+    images: Sequence[np.ndarray], program: Any, batch_size: int | None, devices: int = 1
 ) -> Iterator[tuple[list[int], np.ndarray, np.ndarray]]:
     """Group images by padded size: yields (indices, batch [B, H, W, 3], valid sizes int32 [B, 2]).
 
-    H and W are multiples of 32; a bucket's batches have one B, for each of the ``devices`` the power of two that holds
-    its images and at most ``batch_size``; the rest of a part-filled batch repeats its last image. So there is one shape
-    a bucket. Images beyond LARGEST_SIDE come one at a time to each device.
+    H and W are multiples of 32; a bucket's batches have one B in all calls for a ``program`` (see `batch_rows`); the
+    rest of a part-filled batch repeats its last image. So there is one shape a bucket. Images beyond LARGEST_SIDE come
+    one at a time to each device.
     """
-    largest = DEFAULT_BATCH if batch_size is None else batch_size
 
     def bucket(index: int) -> tuple[int, int]:
         height, width = images[index].shape[:2]
@@ -92,7 +99,8 @@ def padded_batches(
     dtype = np.uint8 if all(image.dtype == np.uint8 for image in images) else np.float32
     for (height, width), group in itertools.groupby(sorted(range(len(images)), key=bucket), key=bucket):
         members = list(group)
-        count = padded_count(len(members), largest if max(height, width) <= LARGEST_SIDE else 1, devices)
+        each = batch_size if max(height, width) <= LARGEST_SIDE else 1
+        count = batch_rows((program, height, width), len(members), each, devices)
         for start in range(0, len(members), count):
             indices = members[start : start + count]
             padded = np.zeros((count, height, width, 3), dtype)
