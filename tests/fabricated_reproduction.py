@@ -26,7 +26,7 @@ def fabricated():
     return {
         "title": "VGG in small: a fabricated reproduction",
         "setting": {
-            **{"dataset": "caltech101", "split": "test", "num_images": 1819, "crop_size": 32},
+            **{"dataset": "caltech101", "split": "test", "num_images": 1819, "crop_size": 32, "smallest_scale": 37},
             **{"width_multiplier": 0.125, "seeds": [0, 1, 2], "date": "2026-11-24", "device": "2 CPU cores"},
             **{"versions": {"python": "3.11.2", "jax": "0.10.2", "flax": "0.12.8"}, "commit": "0123456789abcdef"},
         },

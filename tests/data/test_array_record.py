@@ -8,7 +8,13 @@ from array_record.python.array_record_module import ArrayRecordReader, ArrayReco
 from tensorflow_datasets.proto import tf_example_pb2
 
 from vgg_jax import InputError
-from vgg_jax.data.array_record import array_record_source, shard_name, write_array_record_shards, write_shard
+from vgg_jax.data.array_record import (
+    array_record_source,
+    read_ilsvrc_ids,
+    shard_name,
+    write_array_record_shards,
+    write_shard,
+)
 from vgg_jax.data.sources import Record, open_source
 
 CLASSES = ("cat", "dog, domestic dog", "señal")
@@ -171,3 +177,11 @@ def test_records_that_are_no_examples(tmp_path):
     writer.close()
     with pytest.raises(InputError, match=r"is not a tf\.train\.Example"):
         array_record_source(tmp_path, "train")[0]
+
+
+@pytest.mark.parametrize("text", ["1\n2\n", "1\n2\ntwo\n", "1\n2\n2\n"])
+def test_wrong_numbers_of_the_server_are_told(tmp_path, text):
+    (tmp_path / "ilsvrc_ids.txt").write_text(text)
+    with pytest.raises(InputError, match=r"ilsvrc_ids\.txt holds .* but 3 different numbers are expected"):
+        read_ilsvrc_ids(tmp_path, 3)
+    assert read_ilsvrc_ids(tmp_path / "absent", 3) is None

@@ -12,6 +12,7 @@ from imagenet_miniature import (
     LABEL_OF_WNID,
     NUM_IMAGES,
     VAL_LABELS,
+    WNID_OF_ID,
     WORDS,
     prepare,
     tars_in,
@@ -54,6 +55,13 @@ def test_class_names_are_in_wordnet_order(prepared):
     expected = [f"{wnid} {words}" for wnid, words in sorted(WORDS.items())]
     assert (prepared / "classes.txt").read_text().splitlines() == expected
     assert array_record_source(prepared, "val").class_names == tuple(expected)
+
+
+def test_the_servers_numbers_stand_beside_the_class_names(prepared):
+    number_of_wnid = {wnid: number for number, wnid in WNID_OF_ID.items() if wnid in WORDS}
+    ids = tuple(number_of_wnid[wnid] for wnid in sorted(WORDS))
+    assert ids != tuple(sorted(ids))  # or a mix-up would not show
+    assert array_record_source(prepared, "test").ilsvrc_ids == ids
 
 
 def test_shards(prepared):

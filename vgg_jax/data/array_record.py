@@ -5,6 +5,7 @@ A data set is one directory:
     train-00000-of-00008.array_record ...      shards; the splits are train, val (or validation) and test,
                                                which also stands for a val that is not there
     classes.txt                                the class names, one a line, in the order of the labels
+    ilsvrc_ids.txt                             of ImageNet: the numbers that its server knows the classes by, likewise
 
 Each record is a serialised tf.train.Example with the features `image` (the encoded file), `label` and `file_name`, as
 TFDS writes it; so a directory prepared by TFDS itself is read too (`NAME-train.array_record-00000-of-00008` and
@@ -27,6 +28,7 @@ from vgg_jax.data.sources import STORED_SPLITS, Record
 from vgg_jax.errors import InputError
 
 CLASS_FILES = ("classes.txt", "label.labels.txt")
+ID_FILE = "ilsvrc_ids.txt"
 _SHARD_NAMES = (
     re.compile(r"(?P<split>\w+)-(?P<index>\d{5})-of-(?P<count>\d{5})\.array_record"),
     re.compile(r"\w+-(?P<split>\w+)\.array_record-(?P<index>\d{5})-of-(?P<count>\d{5})"),
@@ -100,9 +102,18 @@ def write_array_record_shards(
 
 def write_class_names(directory: Path, class_names: Sequence[str]) -> None:
     """Write `classes.txt` atomically, one name a line in the order of the labels."""
-    partial = directory / "classes.txt.partial"
-    partial.write_text("".join(f"{name}\n" for name in class_names), encoding="utf-8")
-    partial.replace(directory / "classes.txt")
+    _write_lines(directory / CLASS_FILES[0], class_names)
+
+
+def write_ilsvrc_ids(directory: Path, ilsvrc_ids: Sequence[int]) -> None:
+    """Write `ilsvrc_ids.txt` atomically, the ILSVRC2012_ID of each class, one a line in the order of the labels."""
+    _write_lines(directory / ID_FILE, ilsvrc_ids)
+
+
+def _write_lines(path: Path, values: Iterable[object]) -> None:
+    partial = path.with_name(f"{path.name}.partial")
+    partial.write_text("".join(f"{value}\n" for value in values), encoding="utf-8")
+    partial.replace(path)
 
 
 def read_class_names(directory: Path) -> tuple[str, ...]:
@@ -111,6 +122,20 @@ def read_class_names(directory: Path) -> tuple[str, ...]:
         if file.is_file():
             return tuple(line for line in file.read_text(encoding="utf-8").splitlines() if line)
     raise InputError(f"{directory} has no classes.txt; write the class names there, one a line, in label order")
+
+
+def read_ilsvrc_ids(directory: Path, num_classes: int) -> tuple[int, ...] | None:
+    """The ILSVRC2012_ID of each class in the order of the labels, None without the file; InputError if it is wrong."""
+    path = directory / ID_FILE
+    if not path.exists():
+        return None
+    lines = path.read_text(encoding="utf-8").split()
+    if len(lines) != num_classes or not all(line.isdecimal() for line in lines) or len(set(lines)) != num_classes:
+        raise InputError(
+            f"{path} holds {len(lines)} entries, but {num_classes} different numbers are expected, one a class: "
+            "prepare the data set again, or remove the file"
+        )
+    return tuple(map(int, lines))
 
 
 def find_shards(directory: Path) -> dict[str, dict[int, dict[int, Path]]]:
@@ -149,13 +174,16 @@ def split_shards(directory: Path, split: str) -> list[Path]:
 
 
 class ArrayRecordSource:
-    """Random access to the records of a list of shards.
+    """Random access to the records of a list of shards; ``ilsvrc_ids``: see `read_ilsvrc_ids`.
 
     Picklable and thread-safe: the readers open lazily, once a process, and stay behind when it is pickled.
     """
 
-    def __init__(self, shards: Sequence[Path], class_names: tuple[str, ...]) -> None:
+    def __init__(
+        self, shards: Sequence[Path], class_names: tuple[str, ...], ilsvrc_ids: tuple[int, ...] | None = None
+    ) -> None:
         self.class_names = class_names
+        self.ilsvrc_ids = ilsvrc_ids
         self._names = [shard.name for shard in shards]
         self._shards = [_open_shard(shard) for shard in shards]
         self._ends = list(itertools.accumulate(len(shard) for shard in self._shards))
@@ -191,4 +219,5 @@ def array_record_source(path: str | Path, split: str) -> ArrayRecordSource:
     record; labels are checked where records are used.
     """
     shards = split_shards(Path(path), split)
-    return ArrayRecordSource(shards, read_class_names(Path(path)))
+    class_names = read_class_names(Path(path))
+    return ArrayRecordSource(shards, class_names, read_ilsvrc_ids(Path(path), len(class_names)))

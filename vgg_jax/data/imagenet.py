@@ -23,6 +23,7 @@ from vgg_jax.data.array_record import (
     read_class_names,
     shard_name,
     write_class_names,
+    write_ilsvrc_ids,
     write_shard,
 )
 from vgg_jax.data.imagenet_files import ENTRIES_OF_SPLIT, Entry, read_kit
@@ -50,7 +51,7 @@ def prepare_imagenet(
     images_per_shard: int = IMAGES_PER_SHARD,
     threads: int | None = None,
 ) -> dict[str, str]:
-    """Write classes.txt and the shards of the splits in `tars` (keys train, val, test) into the directory `output`.
+    """Write the shards of the splits in `tars` (keys train, val, test) and the class files into the directory `output`.
 
     Killed and started again, it keeps the finished shards and goes on with the others. A picture that does not decode
     is kept as it is, so that the counts hold; it is named on the screen and in bad_images.txt, and returned as {file
@@ -71,6 +72,7 @@ def prepare_imagenet(
     try:
         with FileLock(output / ".lock", timeout=0):
             _write_or_compare_class_names(output, kit.class_names)
+            write_ilsvrc_ids(output, kit.ilsvrc_ids)
             for split, found in entries.items():
                 _write_split(output, split, paths[split], found, images_per_shard, threads or os.cpu_count() or 1)
             return read_bad_images(output)

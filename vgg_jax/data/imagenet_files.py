@@ -27,6 +27,7 @@ class Kit(NamedTuple):
 
     wnids: tuple[str, ...]  # sorted; a label is a position here
     class_names: tuple[str, ...]  # in the same order: "n01440764 tench, Tinca tinca"
+    ilsvrc_ids: tuple[int, ...]  # in the same order: the kit's own numbers, which the ILSVRC server takes
     val_labels: tuple[int, ...]  # of ILSVRC2012_val_00000001, 00000002, ...
 
 
@@ -58,7 +59,9 @@ def read_kit(path: Path, num_classes: int) -> Kit:
         val_labels = tuple(wnids.index(wnid_of_id[int(line)]) for line in files[TRUTH_FILE].split())
     except (KeyError, ValueError) as error:
         raise InputError(f"{path}: {TRUTH_FILE} has a line that is no class id of {META_FILE}: {error}") from error
-    return Kit(wnids, tuple(f"{wnid} {words[wnid]}" for wnid in wnids), val_labels)
+    id_of_wnid = {wnid: number for number, wnid in wnid_of_id.items()}
+    class_names = tuple(f"{wnid} {words[wnid]}" for wnid in wnids)
+    return Kit(wnids, class_names, tuple(id_of_wnid[wnid] for wnid in wnids), val_labels)
 
 
 def _leaf_synsets(meta: bytes, path: Path) -> tuple[dict[int, str], dict[str, str]]:

@@ -103,8 +103,8 @@ def evaluate(
                 logger.warning("%d of %d images could not be read: left out", errors.num_skipped, len(data.source))
             yield Evaluated(_row(members, request.method, data, errors), errors.wrong, paths)
         _barrier("rows made")
-        for folder in everything if jax.process_index() == 0 else ():
-            remove_unkept(folder)
+        if jax.process_index() == 0:
+            remove_unkept(everything)
 
 
 def _plan(member: Member, method: str, split: str, flip: bool, pool_rounding: str | None, output: Path | None) -> _Plan:
@@ -210,12 +210,15 @@ def _describe(plan: _Plan) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def _one_writer(root: Path) -> Iterator[None]:
-    """Hold a folder of posteriors; the first process does so for all. Another evaluation is waited for."""
+    """Hold a folder of posteriors, DIR/posteriors/SPLIT; the first process does so for all. Another one is waited for.
+
+    The lock stands outside of the folder, which is removed when it is empty.
+    """
     if jax.process_index() != 0:
         yield
         return
-    root.mkdir(parents=True, exist_ok=True)
-    lock = filelock.FileLock(root / ".lock")
+    root.parent.parent.mkdir(parents=True, exist_ok=True)
+    lock = filelock.FileLock(root.parent.parent / f".posteriors-{root.name}.lock")
     try:
         lock.acquire(timeout=0)
     except filelock.Timeout:

@@ -1,5 +1,6 @@
 """Posteriors of a whole set on disk, part by part: an evaluation goes on where it stopped, and fusion reads them."""
 
+import contextlib
 import json
 import os
 import shutil
@@ -116,10 +117,15 @@ def mark_kept(folder: Path) -> None:
     (folder / "kept").touch()
 
 
-def remove_unkept(folder: Path) -> None:
-    """Remove a folder of posteriors unless somebody asked to keep it."""
-    if not (folder / "kept").exists():
-        shutil.rmtree(folder, ignore_errors=True)
+def remove_unkept(folders: Sequence[Path]) -> None:
+    """Remove folders of posteriors that nobody asked to keep, and the folders above, SPLIT and posteriors, if empty."""
+    for folder in folders:
+        if not (folder / "kept").exists():
+            shutil.rmtree(folder, ignore_errors=True)
+    for root in {folder.parent for folder in folders}:
+        with contextlib.suppress(OSError):  # not empty
+            root.rmdir()
+            root.parent.rmdir()
 
 
 def _part_path(folder: Path, index: int) -> Path:

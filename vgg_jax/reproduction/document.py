@@ -58,6 +58,7 @@ def _setting(runs: Runs, results: Results, split: str) -> Record:
         "split": split,
         "num_images": max((result.row["num_images"] for result in results.values()), default=0),
         "crop_size": config["model"]["crop_size"],
+        "smallest_scale": min(config["stages"][stage]["scale"][0] for stage in config["chain"]),
         "width_multiplier": config["model"]["width_multiplier"],
         "seeds": list(runs),
         "date": datetime.date.today().isoformat(),

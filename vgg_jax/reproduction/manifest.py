@@ -129,14 +129,15 @@ Krizhevsky et al. (2012) (5 nets)              | 38.1 | 16.4 | 16.4
 Krizhevsky et al. (2012) (1 net)               | 40.7 | 18.2 |   -
 """
 
-# Outside the tables: both sides of section 4.1's comparison of B with its 5x5 twin, the competition's fine-tuning of
-# the fully connected layers alone, and D at each single Q, near its S and far from it (sec. 4.2).
+# Outside the tables: both sides of section 4.1's comparison of B with its 5x5 twin, and the other nets of Table 3 on
+# centre crops too; the competition's fine-tuning of the fully connected layers alone; D at each single Q, near its S
+# and far from it (sec. 4.2).
 SWEEP_STAGES = ("256", "384", "[256;512]")
 SWEEP_SCALES = (224, 256, 288, 352, 384, 416, 512)
 
 _EXTRA = "\n".join(
     [
-        "B/256/256                 | centre_crop | - | - | -",
+        *(f"{line.split('|')[0]} | centre_crop | - | - | -" for line in _TABLE_3.strip().splitlines()),
         "B-5x5/256/256             | centre_crop | - | - | -",
         "B-5x5/256/256             | dense       | - | - | -",
         "D/[256;512]fc/384         | dense       | - | - | -",

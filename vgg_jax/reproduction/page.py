@@ -11,6 +11,7 @@ import jinja2
 from markupsafe import Markup
 
 from vgg_jax.architectures import ARCHITECTURES
+from vgg_jax.model import STRIDE
 from vgg_jax.report import markdown_table, write_atomically
 from vgg_jax.reproduction import figures, svg
 from vgg_jax.reproduction.tables import cell_text
@@ -24,9 +25,15 @@ _INTRODUCTION = (
     "What is headed “paper” is printed in the paper, which measured on ImageNet at full size; everything else was "
     "measured here. Errors are percentages."
 )
+_ONE_POSITION = (
+    "At this size dense evaluation is at a disadvantage: a picture of smallest side {} gives the window of {} pixels, "
+    "which moves by {}, one place along that side, in the corner, where the paper's 256 and 224 give two, at both "
+    "ends; and beyond its border it sees pixels where training saw zeros. So the claims about nets are judged a second "
+    "time, on centre crops."
+)
 _CAPTIONS = {
     "claims": "A difference is in percent points of top-1 error, positive in the direction that the paper claims, with "
-    "its standard error.",
+    "its standard error. Nets are written net/S/Q with the paper's S and Q.",
     "depth": "Dense evaluation at one test scale. A mark is the mean of the seeds; its bar goes from the lowest to the "
     "highest.",
     "scales": "Dense evaluation at one test scale Q, the mean of the seeds; S is the training scale. All axes are the "
@@ -95,6 +102,7 @@ def _html(reproduction: Record, pictures: Pictures) -> str:
     return environment.get_template("page.html").render(
         reproduction,
         introduction=_INTRODUCTION.format(reproduction["setting"]["dataset"]),
+        remark=_remark(reproduction["setting"]),
         captions=_CAPTIONS,
         settings=_settings(reproduction["setting"]),
         choosers=[("arch", "nets", nets), ("seed", "seeds of the curves", seeds)],
@@ -127,6 +135,12 @@ def _settings(setting: Record) -> list[tuple[str, str]]:
         ("commit", (setting["commit"] or "unknown")[:12]),
         ("versions", versions),
     ]
+
+
+def _remark(setting: Record) -> str:
+    """A warning where the smallest training scale gives a score map of one position."""
+    side, crop = setting["smallest_scale"], setting["crop_size"]
+    return _ONE_POSITION.format(side, crop, STRIDE) if side // STRIDE == crop // STRIDE else ""
 
 
 def _verdict_counts(claims: Sequence[Record]) -> str:
@@ -166,6 +180,7 @@ def _markdown(reproduction: Record, pictures: Pictures, files: Sequence[tuple[st
     blocks += ["\n".join(f"* {name}: {_plain(value)}" for name, value in _settings(reproduction["setting"]))]
     if reproduction["claims"]:
         blocks += ["## The paper's claims", f"{_verdict_counts(reproduction['claims'])}. {_CAPTIONS['claims']}"]
+        blocks += [remark] if (remark := _remark(reproduction["setting"])) else []
         blocks += ["\n".join(_claim_line(claim) for claim in reproduction["claims"])]
     blocks += ["## Tables", *(_table_block(table) for table in reproduction["tables"])]
     if pictures.depth or pictures.scales:
