@@ -30,7 +30,7 @@ def main(_: object) -> None:
     """Train where wanted, evaluate, print, write."""
     from vgg_jax.report import write_atomically
     from vgg_jax.reproduction.claims import claims_markdown
-    from vgg_jax.reproduction.document import reproduction
+    from vgg_jax.reproduction.document import reproduction, result_rows
     from vgg_jax.reproduction.manifest import TABLE_NAMES, protocols
     from vgg_jax.reproduction.page import write_report
     from vgg_jax.reproduction.photographs import photograph_entries
@@ -53,9 +53,11 @@ def main(_: object) -> None:
     output = Path(OUTPUT.value) if OUTPUT.value else root / "report"
     output.mkdir(parents=True, exist_ok=True)
     write_atomically(output / "reproduction.json", json.dumps(content, indent=1) + "\n")
+    rows_made = json.dumps({"rows": result_rows(results, root)}, indent=1)
+    write_atomically(output / "rows.json", rows_made + "\n")
     write_report(content, output)
     print(*map(table_markdown, content["tables"]), claims_markdown(content["claims"]), sep="\n\n")
-    print(f"\nreproduction.json, report.html and report.md are in {output}")
+    print(f"\nreproduction.json, rows.json, report.html and report.md are in {output}")
 
 
 def train(root: Path, seeds: list[int]) -> None:

@@ -48,6 +48,8 @@ def test_one_command_trains_evaluates_and_reports(folder):
     assert [table["id"] for table in content["tables"]] == ["table1", "table3", "table4"]
     assert content["setting"]["num_images"] == 6 and content["setting"]["split"] == "test"
     assert "Table 3" in (report / "report.html").read_text() and "Table 3" in (report / "report.md").read_text()
+    rows = json.loads((report / "rows.json").read_text())["rows"]
+    assert {(row["arch"], row["seed"], row["num_images"]) for row in rows} == {("A", 0, 6)}
     assert json.loads((folder / "runs" / "seed0" / "A" / "config.json").read_text())["data"]["threads"] == 1
     again = reproduce(*arguments)
     assert again.returncode == 0 and again.stdout == run.stdout

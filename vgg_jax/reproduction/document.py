@@ -1,6 +1,7 @@
 """The content of reproduction.json: setting, tables, claims, and the points of the report's figures."""
 
 import datetime
+import json
 import math
 import statistics
 import subprocess
@@ -39,6 +40,12 @@ def reproduction(runs: Runs, results: Results, split: str, tables: Sequence[str]
         "curves": curves(runs),
         "photographs": [],
     }
+
+
+def result_rows(results: Results, root: Path) -> list[Record]:
+    """The rows behind the tables, one a protocol and seed, as results.json has them; workdirs relative to the runs."""
+    text = json.dumps([result.row for result in results.values()])
+    return json.loads(text.replace(f"{root}/", ""))
 
 
 def _table(name: str, results: Results, workdir: Workdir) -> Record:
