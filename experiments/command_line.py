@@ -1,15 +1,20 @@
 """What the scripts share: a --config that lies beside the script, and a user's mistake told in one sentence."""
 
 import logging
+import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import jax
 from absl import app, flags
 from absl import logging as absl_logging
+from jax.errors import JaxRuntimeError
 from tqdm import tqdm
 
 from vgg_jax.errors import InputError
+from vgg_jax.processes import LOST
+from vgg_jax.signals import PREEMPTED, Stopped
 
 HERE = Path(__file__).resolve().parent
 
@@ -45,9 +50,25 @@ def _with_errors_told(main: Main) -> Main:
         try:
             main(argv)
         except (InputError, OSError) as error:  # an OSError names its file: a full disk, a folder that is no folder
-            sys.exit(f"error: {error}")
+            _end(f"error: {error}", 1)
+        except Stopped:
+            _end("stopped: the same command goes on from here", PREEMPTED)
+        except JaxRuntimeError as error:
+            if jax.process_count() == 1:
+                raise
+            _end(f"error: {str(error).splitlines()[0]}", LOST)
 
     return wrapped
+
+
+def _end(sentence: str, status: int) -> None:
+    """Say why and end; one of several processes must not wait for the others at its exit."""
+    processes = jax.process_count()
+    print(f"process {jax.process_index()}: {sentence}" if processes > 1 else sentence, file=sys.stderr, flush=True)
+    if processes > 1:
+        sys.stdout.flush()
+        os._exit(status)
+    sys.exit(status)
 
 
 def _parse_flags(argv: list[str]) -> list[str]:

@@ -9,6 +9,7 @@ python experiments/evaluate.py --weights=FILE --data_path=PATH --scales=384  no 
 from pathlib import Path
 
 from absl import flags
+from distributed import start_processes
 
 from command_line import run
 
@@ -30,8 +31,10 @@ OUTPUT = flags.DEFINE_string("output", None, "Folder for results.json and poster
 
 def main(_: object) -> None:
     """Evaluate, write results.json, print the table."""
+    start_processes()
     from vgg_jax.errors import InputError
     from vgg_jax.eval.workdir import evaluate_stages, find_stages, source_data
+    from vgg_jax.processes import is_first
     from vgg_jax.report import results_table
 
     if bool(WORKDIR.value) == bool(WEIGHTS.value):
@@ -58,7 +61,8 @@ def main(_: object) -> None:
         output=Path(OUTPUT.value) if OUTPUT.value else None,
         fuse=max(len(WORKDIR.value), len(WEIGHTS.value)) > 1,
     )
-    print(f"\n{results_table(rows)}")
+    if is_first():
+        print(f"\n{results_table(rows)}")
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ python experiments/train.py --config=configs/quickstart.py [--workdir=DIR] [--co
 from pathlib import Path
 
 from absl import flags
+from distributed import start_processes
 from ml_collections import config_flags
 
 from command_line import run
@@ -17,12 +18,16 @@ flags.mark_flag_as_required("config")
 
 def main(_: object) -> None:
     """Run the chain and print its table of results."""
+    start_processes()
+    from vgg_jax.processes import is_first
     from vgg_jax.report import results_table
     from vgg_jax.training.chain import run_chain
 
     name = Path(config_flags.get_config_filename(flags.FLAGS["config"])).stem
     workdir = Path(WORKDIR.value or Path("runs") / name)
     rows = run_chain(CONFIG.value, workdir)
+    if not is_first():
+        return
     print(f"\n{results_table(rows)}\n\nresults.json and learning_curve.png are in {workdir}")
 
 

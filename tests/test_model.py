@@ -8,6 +8,7 @@ from onnx_reference import reference
 from tolerances import ANOTHER_PROGRAM, assert_close
 
 from vgg_jax import ARCHITECTURES, VGG, InputError
+from vgg_jax.training.state import multiply_adds
 
 MEAN = (120.0, 110.0, 100.0)
 # Table 1 and 2: parameters at 1000 classes, 224x224
@@ -166,3 +167,12 @@ def test_dropout_belongs_to_the_example_not_to_its_place_in_the_batch():
 def test_bad_input_gives_one_sentence(fields, shape, sentence):
     with pytest.raises(InputError, match=sentence):
         narrow(**{"arch": "D", **fields}).init(jax.random.key(0), np.zeros(shape, np.uint8))
+
+
+@pytest.mark.parametrize(
+    "arch, giga",
+    [("A", 7.609), ("A-LRN", 7.609), ("B", 11.308), ("B-5x5", 9.36), ("C", 11.771), ("D", 15.470), ("E", 19.632)],
+)
+def test_multiply_adds(arch, giga):
+    """Known figures of the nets at crop 224."""
+    assert multiply_adds(VGG(arch)) / 1e9 == pytest.approx(giga, abs=5e-3 if arch == "B-5x5" else 5e-4)

@@ -15,8 +15,11 @@ METRIC = "top1_error"  # of the validation split, percent; the lowest is the bes
 CHECKPOINTS = ("best", "latest")
 
 
-def open_checkpoints(directory: str | Path) -> ocp.CheckpointManager:
-    """The manager of a directory of checkpoints, made if absent. Close it when done (it is a context manager)."""
+def open_checkpoints(directory: str | Path, *, alone: bool = False) -> ocp.CheckpointManager:
+    """The manager of a directory of checkpoints, made if absent. Close it when done (it is a context manager).
+
+    alone: of several processes this one only reads what is there, and waits for no other; saving needs all of them.
+    """
 
     def goodness(metrics: Mapping[str, float]) -> tuple[float, float]:
         return (-metrics[METRIC], -metrics["step"])
@@ -26,8 +29,15 @@ def open_checkpoints(directory: str | Path) -> ocp.CheckpointManager:
         preservation_policy=policies.AnyPreservationPolicy([policies.LatestN(2), best]),
         best_fn=goodness,
         enable_async_checkpointing=False,
+        create=not alone,
+        multiprocessing_options=_alone() if alone else ocp.options.MultiprocessingOptions(),
     )
     return ocp.CheckpointManager(Path(directory).absolute(), options=options)
+
+
+def _alone() -> ocp.options.MultiprocessingOptions:
+    here = jax.process_index()
+    return ocp.options.MultiprocessingOptions(here, active_processes={here}, barrier_sync_key_prefix=f"process{here}")
 
 
 def save(

@@ -296,7 +296,7 @@ def test_centre_crops_mask_what_is_unreadable(broken_source):
 
 @pytest.mark.parametrize("start, threads", [(0, 8), (5, 1), (N, 8)])
 def test_rescaled_images_in_order(source, start, threads):
-    found = list(rescaled_images(source, (32, 40, 51), start=start, threads=threads))
+    found = list(rescaled_images(source, (32, 40, 51), range(start, len(source)), threads=threads))
     assert [(i, label) for i, label, _ in found] == [(i, int(i >= 11)) for i in range(start, N)]
     for i, _, images in found:
         for side, image in zip((32, 40, 51), images, strict=True):
@@ -308,7 +308,7 @@ def test_rescaled_images_of_unreadable_files(broken_source):
     assert [i for i, _, images in found if images is None] == list(BROKEN)
     assert [i for i, _, _ in found] == list(range(N))
     with pytest.raises(InputError, match=r"a/04\.png"):
-        list(rescaled_images(broken_source, (32,), start=4))
+        list(rescaled_images(broken_source, (32,), range(4, len(broken_source))))
 
 
 def test_a_result_too_large_names_its_file(tmp_path):

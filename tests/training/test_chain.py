@@ -12,6 +12,7 @@ import jax
 import numpy as np
 import pytest
 from PIL import Image
+from saved_state import latest_checkpoint
 
 from configs.base import base, stage
 from vgg_jax import InputError, checkpoint
@@ -85,27 +86,6 @@ def trained(pictures, tmp_path_factory):
     return workdir, config, run_chain(config, workdir)
 
 
-def latest(workdir, name="s256"):
-    """Every byte of a stage's latest checkpoint that the training goes on from, and its record."""
-    with checkpoint.open_checkpoints(workdir / name / "checkpoints") as manager:
-        step = checkpoint.find_step(manager, "latest")
-        info = checkpoint.read_info(manager, step)
-    from orbax.checkpoint import StandardCheckpointer
-
-    with StandardCheckpointer() as reader:
-        here = jax.sharding.SingleDeviceSharding(jax.devices()[0])
-        arrays = []
-        for item in ("params", "optimizer"):
-            folder = (workdir / name / "checkpoints" / str(step) / item).absolute()
-            target = jax.tree.map(
-                lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=here),
-                reader.metadata(folder).item_metadata.tree,
-            )
-            arrays.append(reader.restore(folder, target))
-    leaves = jax.tree_util.tree_leaves_with_path(arrays)
-    return {jax.tree_util.keystr(path): np.asarray(a).tobytes() for path, a in leaves}, info
-
-
 def no_training(*arguments):
     raise AssertionError("a stage was trained")
 
@@ -170,10 +150,10 @@ def test_evaluation_adds_the_three_scale_rows(trained):
 
 def test_three_steps_and_three_more_equal_six(trained, pictures, tmp_path):
     run_chain(make_config(pictures, stages__s256__steps=3), tmp_path)
-    assert latest(tmp_path)[1]["step"] == 3
+    assert latest_checkpoint(tmp_path)[1]["step"] == 3
     run_chain(make_config(pictures, data__threads=1, train__log_every=1), tmp_path)
-    straight, info = latest(trained[0])
-    resumed, resumed_info = latest(tmp_path)
+    straight, info = latest_checkpoint(trained[0])
+    resumed, resumed_info = latest_checkpoint(tmp_path)
     assert info["step"] == 6
     assert resumed == straight
     assert resumed_info == info
@@ -203,10 +183,10 @@ def test_a_killed_run_goes_on_as_if_nothing_had_been(trained, pictures, tmp_path
     run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert run.returncode == -signal.SIGKILL, run.stderr
     assert not (tmp_path / "s256" / "finished.json").exists()
-    assert latest(tmp_path)[1]["step"] == 3
+    assert latest_checkpoint(tmp_path)[1]["step"] == 3
     run_chain(make_config(pictures), tmp_path)
-    straight, info = latest(trained[0])
-    resumed, resumed_info = latest(tmp_path)
+    straight, info = latest_checkpoint(trained[0])
+    resumed, resumed_info = latest_checkpoint(tmp_path)
     assert resumed == straight
     assert resumed_info == info
     assert [row["step"] for row in read_log(tmp_path / "s256") if "train_loss" in row] == [2, 4, 6]
@@ -249,7 +229,7 @@ def test_the_fourth_plateau_ends_a_stage(pictures, tmp_path, monkeypatch):
     control = {"rate_control__patience": 1, "rate_control__min_delta": 1000.0}  # after the first, no epoch is a best
     config = make_config(pictures, stages__s256__steps=20, train__validate_every=1, train__log_every=1, **control)
     run_chain(config, tmp_path)
-    _, info = latest(tmp_path)
+    _, info = latest_checkpoint(tmp_path)
     assert info["step"] == 5 and info["progress"]["rate"]["finished"]
     rates = [row["learning_rate"] for row in read_log(tmp_path / "s256") if "learning_rate" in row]
     np.testing.assert_allclose(rates, [1e-2, 1e-2, 1e-3, 1e-4, 1e-5], rtol=1e-12)

@@ -69,11 +69,11 @@ def mesh_of(devices):
 
 
 @functools.cache
-def train_step_on(devices, reduction="ordered", dtype="float32", trained="all"):
+def train_step_on(devices, reduction="ordered", dtype="float32", trained="all", donate=True):
     """Dropout and colour shift are on."""
     colours = IMAGENET_STATISTICS.eigenvalues, IMAGENET_STATISTICS.eigenvectors
     objective = Objective(net(dtype=jnp.dtype(dtype)), *colours, 0, trained)
-    options = {"batch_size": BATCH, "micro_batches": 8, "reduction": reduction}
+    options = {"batch_size": BATCH, "micro_batches": 8, "reduction": reduction, "donate": donate}
     return parallel_train_step(objective, sgd(1e-2), mesh_of(devices), **options)
 
 
@@ -147,12 +147,13 @@ def test_an_all_reduce_is_close_after_50_steps_in_float64():
     assert 0 < float(run.stdout) < 1e-10  # equal bits would mean that the two reductions are one
 
 
-def test_the_state_is_donated():
+@pytest.mark.parametrize("donate", [True, False])
+def test_the_state_is_donated_or_not(donate):
     mesh = mesh_of(2)
     state = replicate(init_state(start(), sgd(1e-2)), mesh)
     batch = shard_batch({name: batches()[0][name] for name in ("image", "label", "index")}, mesh)
-    new, _ = train_step_on(2)(state, batch)
-    assert all(a.is_deleted() for a in jax.tree.leaves(state.params))
+    new, _ = train_step_on(2, donate=donate)(state, batch)
+    assert all(a.is_deleted() == donate for a in jax.tree.leaves(state.params))
     assert not any(a.is_deleted() for a in jax.tree.leaves(new))
 
 

@@ -53,8 +53,7 @@ def training_batches(
     check_scale(scale, crop_size)
     if len(source) == 0:
         raise InputError("the training split holds no records; check the data path and the split")
-    if batch_size < 1 or batch_size % process_count:
-        raise InputError(f"batch_size {batch_size} does not divide over {process_count} processes; choose a multiple")
+    _check_division(batch_size, process_count)
     if seed < 0:
         raise InputError(f"seed is {seed}; expected a whole number, 0 or larger")
     # Hashed apart, so that neither epochs nor views of one seed meet those of a neighbouring seed.
@@ -72,29 +71,37 @@ def centre_crop_batches(
     smallest_side: int,
     crop_size: int,
     batch_size: int,
+    process_index: int = 0,
+    process_count: int = 1,
     on_error: str = "raise",
     threads: int = 8,
 ) -> Iterator[dict[str, np.ndarray]]:
     """Every record once, in order, rescaled and centre-cropped, in batches that are always full.
 
+    n = batch_size / process_count: process p gets rows p * n to (p + 1) * n of each batch, and reads no others.
     Each is image uint8 [n, crop, crop, 3], label int32 [n], mask bool [n], record int32 [n].  mask is False for an
     unreadable image that `on_error="skip"` leaves out (image and label 0) and for the last batch's padding (record -1
     as well).  The label is -1 where unlabelled.  Raises InputError for wrong arguments and as `map_images` does.
     """
     check_scale((smallest_side, smallest_side), crop_size)
-    crops = map_images(
-        source, functools.partial(_centre_view, smallest_side, crop_size), on_error=on_error, threads=threads
-    )
+    _check_division(batch_size, process_count)
+    rows = batch_size // process_count
+    blocks = [
+        range(min(first + process_index * rows, len(source)), min(first + (process_index + 1) * rows, len(source)))
+        for first in range(0, len(source), batch_size)
+    ]
+    view = functools.partial(_centre_view, smallest_side, crop_size)
+    crops = map_images(source, view, [i for block in blocks for i in block], on_error=on_error, threads=threads)
 
     def batches() -> Iterator[dict[str, np.ndarray]]:
-        for first in range(0, len(source), batch_size):
+        for block in blocks:
             batch: dict[str, np.ndarray] = {
-                "image": np.zeros((batch_size, crop_size, crop_size, 3), np.uint8),
-                "label": np.zeros(batch_size, np.int32),
-                "mask": np.zeros(batch_size, bool),
-                "record": np.full(batch_size, -1, np.int32),
+                "image": np.zeros((rows, crop_size, crop_size, 3), np.uint8),
+                "label": np.zeros(rows, np.int32),
+                "mask": np.zeros(rows, bool),
+                "record": np.full(rows, -1, np.int32),
             }
-            for row in range(min(batch_size, len(source) - first)):
+            for row in range(len(block)):
                 batch["record"][row], label, crop = next(crops)
                 if crop is not None:
                     batch["image"][row], batch["label"][row], batch["mask"][row] = crop, label, True
@@ -106,32 +113,30 @@ def centre_crop_batches(
 def rescaled_images(
     source: Source,
     smallest_sides: Sequence[int],
+    records: Sequence[int] | None = None,
     *,
-    start: int = 0,
-    stop: int | None = None,
     on_error: str = "raise",
     threads: int = 8,
 ) -> Iterator[tuple[int, int, list[np.ndarray] | None]]:
-    """Every record from `start` to `stop`, in order: (record, label, the uint8 image at each side, decoded once).
+    """The records (None for all) in their order: (record, label, the uint8 image at each side, decoded once).
 
     The images are None, and the label -1, where the record is unreadable and on_error is "skip".  Raises InputError as
     `map_images` does.
     """
     pyramid = functools.partial(_pyramid, tuple(smallest_sides))
-    return map_images(source, pyramid, start=start, stop=stop, on_error=on_error, threads=threads)
+    return map_images(source, pyramid, records, on_error=on_error, threads=threads)
 
 
 def map_images(
     source: Source,
     function: Callable[[np.ndarray], Any],
+    records: Sequence[int] | None = None,
     *,
-    start: int = 0,
-    stop: int | None = None,
     on_error: str = "raise",
     threads: int = 8,
 ) -> Iterator[tuple[int, int, Any]]:
-    """(record, label, function(decoded image)) for the records from `start` to `stop`, in order, made in `threads`
-    threads; `stop`, the first one left out, may be None for the end.
+    """(record, label, function(decoded image)) for the records, by their index and in their order (None for all), made
+    in `threads` threads.
 
     At most `threads` results are made ahead.  An unreadable record, or one for which `function` raises InputError,
     gives (record, -1, None) where on_error is "skip"; "raise" raises InputError naming the file.  Labels may be -1,
@@ -147,10 +152,8 @@ def map_images(
         result = _attempt(on_error, _named, function, record.name, image)
         return index, NO_LABEL if result is None else record.label, result
 
-    end = len(source) if stop is None else min(stop, len(source))
-    if start >= end:
-        return iter(())
-    return _iterate(grain.MapDataset.range(start, end).map(load), threads)
+    wanted = range(len(source)) if records is None else records
+    return _iterate(grain.MapDataset.source(wanted).map(load), threads) if wanted else iter(())
 
 
 @dataclasses.dataclass(frozen=True)
@@ -263,6 +266,11 @@ def _end_with_parent(parent: int, worker: int, workers: int) -> None:
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()
+
+
+def _check_division(batch_size: int, process_count: int) -> None:
+    if batch_size < 1 or batch_size % process_count:
+        raise InputError(f"batch_size {batch_size} does not divide over {process_count} processes; choose a multiple")
 
 
 def _check_on_error(on_error: str) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -25,6 +26,14 @@ class ColourStatistics(NamedTuple):
     eigenvectors: tuple[Row, Row, Row]  # rows R, G, B; columns p_i
 
 
+class PixelSums(NamedTuple):
+    """Whole numbers of any size: how many pixels, the sum of their RGB [3] and of its outer products [3, 3]."""
+
+    pixels: int
+    total: list[int]
+    products: list[list[int]]
+
+
 IMAGENET_STATISTICS = ColourStatistics(IMAGENET_MEAN_RGB, IMAGENET_EIGENVALUES, IMAGENET_EIGENVECTORS)
 
 
@@ -36,11 +45,32 @@ def colour_statistics(
     The sums are exact whole numbers, so order and threads do not matter.  on_error="skip" leaves unreadable files out.
     Raises InputError naming an unreadable file, or where nothing is readable.
     """
+    return statistics_of([pixel_sums(source, progress=progress, on_error=on_error, threads=threads)])
+
+
+def pixel_sums(
+    source: Source,
+    records: Sequence[int] | None = None,
+    *,
+    progress: bool = True,
+    on_error: str = "raise",
+    threads: int = 8,
+) -> PixelSums:
+    """The exact sums of the pixels of some records, all if None; arguments as of `colour_statistics`."""
     pixels, total, products = 0, np.zeros(3, object), np.zeros((3, 3), object)  # Python's integers: no overflow
-    results = map_images(source, _pixel_sums, on_error=on_error, threads=threads)
-    for _, _, sums in progress_bar(results, "colour statistics", len(source), unit=" images", disable=not progress):
+    results = map_images(source, _pixel_sums, records, on_error=on_error, threads=threads)
+    count = len(source if records is None else records)
+    for _, _, sums in progress_bar(results, "colour statistics", count, unit=" images", disable=not progress):
         if sums is not None:
             pixels, total, products = pixels + sums[0], total + sums[1], products + sums[2]
+    return PixelSums(pixels, total.tolist(), products.tolist())
+
+
+def statistics_of(shares: Sequence[PixelSums]) -> ColourStatistics:
+    """The statistics of all pixels that went into some sums."""
+    pixels = sum(share.pixels for share in shares)
+    total = np.sum([np.array(share.total, object) for share in shares], axis=0)
+    products = np.sum([np.array(share.products, object) for share in shares], axis=0)
     if pixels == 0:
         raise InputError("colour statistics: no readable image in the split; check the data path")
     covariance = (pixels * products - np.outer(total, total)) / (255 * pixels) ** 2

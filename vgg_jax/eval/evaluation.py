@@ -8,9 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import filelock
-import jax
 import numpy as np
-from jax.experimental import multihost_utils
 
 from vgg_jax.data.pipeline import rescaled_images
 from vgg_jax.data.sources import Source, record_name
@@ -18,6 +16,7 @@ from vgg_jax.eval.dataset import Record, SetErrors, compute_part, loaded_ahead, 
 from vgg_jax.eval.nets import Net, check_class_names, read_net
 from vgg_jax.eval.protocol import Member, View, grid_of, views_of
 from vgg_jax.eval.stored import PART, fused_parts, mark_kept, missing_parts, open_folder, remove_unkept, write_part
+from vgg_jax.processes import barrier, is_first
 from vgg_jax.progress import progress_bar
 from vgg_jax.report import Row
 from vgg_jax.weights.load import load_stage
@@ -95,15 +94,15 @@ def evaluate(
             stack.enter_context(_one_writer(root))
         for key, net in nets.items():
             _store(net, folders[key], data, save_posteriors)
-        _barrier("posteriors stored")
+        barrier("posteriors stored")
         for request, members in zip(requests, plans):
             paths = [[[plan.folders[view] for view in part] for part in plan.views] for plan in members]
             errors = set_errors(fused_parts(paths), len(data.source))
             if errors.num_skipped:
                 logger.warning("%d of %d images could not be read: left out", errors.num_skipped, len(data.source))
             yield Evaluated(_row(members, request.method, data, errors), errors.wrong, paths)
-        _barrier("rows made")
-        if jax.process_index() == 0:
+        barrier("rows made")
+        if is_first():
             remove_unkept(everything)
 
 
@@ -134,14 +133,14 @@ def _store(net: Net, folders: dict[View, Path], data: DataSet, keep: bool) -> No
     def load(index: int) -> list[Record]:
         stop = min((index + 1) * PART, count)
         records = rescaled_images(
-            data.source, scales, start=index * PART, stop=stop, on_error=data.on_error, threads=data.threads
+            data.source, scales, range(index * PART, stop), on_error=data.on_error, threads=data.threads
         )
         return list(records)
 
     total = sum(min(PART, count - index * PART) for parts in missing.values() for index in parts)
     methods = "+".join(dict.fromkeys(view.method for view, parts in missing.items() if parts))
     description = f"{model.arch} {net.name} {methods} Q={','.join(map(str, scales))}"
-    with progress_bar(total=total, unit="img", desc=description, bar_format=_BAR) as bar:
+    with progress_bar(total=total, unit="img", desc=description, bar_format=_BAR, disable=not is_first()) as bar:
         for index, records in loaded_ahead(load, indices):
             views = {view: scales.index(view.scale) for view, parts in missing.items() if index in parts}
             for view, part in compute_part(posteriors_of, records, views, model.num_classes, bar.update):
@@ -214,7 +213,7 @@ def _one_writer(root: Path) -> Iterator[None]:
 
     The lock stands outside of the folder, which is removed when it is empty.
     """
-    if jax.process_index() != 0:
+    if not is_first():
         yield
         return
     root.parent.parent.mkdir(parents=True, exist_ok=True)
@@ -228,8 +227,3 @@ def _one_writer(root: Path) -> Iterator[None]:
         yield
     finally:
         lock.release()
-
-
-def _barrier(name: str) -> None:
-    if jax.process_count() > 1:
-        multihost_utils.sync_global_devices(name)

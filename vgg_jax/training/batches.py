@@ -6,6 +6,7 @@ from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
+import filelock
 import jax
 import numpy as np
 
@@ -49,7 +50,9 @@ def _passed_over(batch: dict[str, np.ndarray], source: Source) -> set[str]:
 
 
 def _note(names: set[str], path: Path) -> None:
-    known = set(path.read_text().splitlines()) if path.exists() else set()
-    if fresh := sorted(names - known):
-        write_atomically(path, "".join(f"{name}\n" for name in sorted(known | names)))
+    with filelock.FileLock(f"{path}.lock"):  # each process notes its own
+        known = set(path.read_text().splitlines()) if path.exists() else set()
+        if fresh := sorted(names - known):
+            write_atomically(path, "".join(f"{name}\n" for name in sorted(known | names)))
+    if fresh:
         logger.warning("unreadable and replaced: %s (%d so far, see %s)", ", ".join(fresh), len(known | names), path)

@@ -1,5 +1,6 @@
 """The chain of stages, S=256 -> 384 -> scale jitter: each starts from another's weights; one workdir holds them all."""
 
+import contextlib
 import json
 import logging
 from pathlib import Path
@@ -12,15 +13,18 @@ from vgg_jax.data.sources import Source
 from vgg_jax.data.statistics import (
     IMAGENET_STATISTICS,
     ColourStatistics,
-    colour_statistics,
+    PixelSums,
     load_statistics,
+    pixel_sums,
     save_statistics,
+    statistics_of,
 )
 from vgg_jax.errors import InputError
 from vgg_jax.eval.posteriors import single_scale
 from vgg_jax.eval.protocol import Member
 from vgg_jax.eval.workdir import dataset_name, evaluate_members, open_split
 from vgg_jax.model import VGG, model_dtype
+from vgg_jax.processes import barrier, check_agreement, first_alone, gathered, is_first
 from vgg_jax.report import Row, format_scale, plot_learning_curves, read_rows, write_atomically
 from vgg_jax.training import parallel
 from vgg_jax.training.config import check_config
@@ -44,30 +48,38 @@ def run_chain(config: Config, workdir: str | Path) -> list[Row]:
     """
     workdir = Path(workdir)
     check_config(config)
-    if jax.process_count() > 1:
-        raise InputError(f"training in {jax.process_count()} processes is not supported yet: start one process")
+    check_agreement("configs", json.dumps(config.to_dict(), sort_keys=True))
     sources = {split: open_split(config.to_dict(), split) for split in ("train", "val", config.eval.split)}
     parallel.check_division(
         config.train.batch_size, config.train.micro_batches, jax.device_count(), config.train.reduction
     )
-    with locked(workdir):
-        check_identity(workdir, config.to_dict())
+    check_agreement("data sets", json.dumps({split: len(source) for split, source in sources.items()}))
+    with contextlib.ExitStack() as held:
+        first_alone(lambda: held.enter_context(locked(workdir)))
+        first_alone(lambda: _freeze(config, workdir, sources))
         statistics = _frozen_statistics(config, workdir, sources["train"])
         model = build_model(config, statistics, len(sources["train"].class_names))
-        _write_class_names(workdir, sources["train"])
         shown = statistics if config.train.colour_shift else None
         inputs = StageInputs(
             sources["train"], sources["val"], dataset_name(config.to_dict()), shown, parallel.data_mesh()
         )
-        check_counts(workdir, {split: len(source) for split, source in sources.items()})
         rows = []
         for name in config.chain:
             try:
                 _train_stage(config, name, workdir, model, inputs)
             finally:
-                plot_learning_curves({s: read_log(workdir / s) for s in config.chain}, workdir / "learning_curve.png")
+                if is_first():
+                    logs = {stage: read_log(workdir / stage) for stage in config.chain}
+                    plot_learning_curves(logs, workdir / "learning_curve.png")
             rows.append(_stage_row(config, name, workdir))
         return rows
+
+
+def _freeze(config: Config, workdir: Path, sources: dict[str, Source]) -> None:
+    """Check that this is the workdir of the config and the data set, or make it that."""
+    check_identity(workdir, config.to_dict())
+    _write_class_names(workdir, sources["train"])
+    check_counts(workdir, {split: len(source) for split, source in sources.items()})
 
 
 def build_model(config: Config, statistics: ColourStatistics, num_classes: int) -> VGG:
@@ -86,15 +98,16 @@ def _train_stage(config: Config, name: str, workdir: Path, model: VGG, inputs: S
         logger.info("%s: finished (%d steps), skipped", name, record["steps"])
         return
     directory.mkdir(exist_ok=True)
+    barrier(f"{name}: the stage is not finished")
     logger.info("%s: S = %s, %d steps", name, format_scale(stage.scale), stage.steps)
     run_stage(config, name, directory, model, lambda: starting_params(config, name, workdir, model), inputs)
-    write_atomically(finished, json.dumps({"steps": stage.steps}) + "\n")
+    first_alone(lambda: write_atomically(finished, json.dumps({"steps": stage.steps}) + "\n"))
 
 
 def _stage_row(config: Config, name: str, workdir: Path) -> Row:
     """The single-scale dense row of a stage's best checkpoint, computed unless results.json has it."""
     scales = (single_scale(config.stages[name].scale),)
-    with open_checkpoints(workdir / name / "checkpoints") as manager:
+    with open_checkpoints(workdir / name / "checkpoints", alone=True) as manager:
         protocol = {
             **{"stage": name, "split": config.eval.split, "step": find_step(manager, "best"), "checkpoint": "best"},
             **{"method": "dense", "test_scales": list(scales), "num_skipped": 0},
@@ -129,15 +142,20 @@ def starting_params(config: Config, name: str, workdir: Path, model: VGG) -> tup
 
 
 def _frozen_statistics(config: Config, workdir: Path, train: Source) -> ColourStatistics:
+    """The statistics that the workdir was begun with; each process computes the sums over its share of the images."""
     path = workdir / "colour_statistics.json"
-    if not path.exists():
-        if config.data.statistics == "imagenet":
-            statistics = IMAGENET_STATISTICS
-        elif config.data.statistics == "compute":
-            statistics = colour_statistics(train, on_error=config.data.on_error, threads=config.data.threads)
+    absent = not path.exists()
+    barrier("all have looked for statistics")
+    if absent:
+        if config.data.statistics == "compute":
+            options = {"on_error": config.data.on_error, "threads": config.data.threads, "progress": is_first()}
+            records = range(jax.process_index(), len(train), jax.process_count())
+            shares = gathered(pixel_sums(train, records, **options), workdir / ".pixel_sums")
+            statistics = statistics_of([PixelSums(*share) for share in shares])
         else:
-            statistics = load_statistics(config.data.statistics)
-        save_statistics(path, statistics)
+            given = config.data.statistics
+            statistics = IMAGENET_STATISTICS if given == "imagenet" else load_statistics(given)
+        first_alone(lambda: save_statistics(path, statistics))
     return load_statistics(path)
 
 

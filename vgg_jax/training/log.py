@@ -5,16 +5,20 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from vgg_jax.processes import is_first
 from vgg_jax.report import write_atomically
 
 
 class StageLog:
     """Rows of scalars by step, in DIR/metrics.jsonl and as TensorBoard events; a context manager.
 
-    On resume at a step, rows that lie after it are dropped: they will be written again.
+    On resume at a step, rows that lie after it are dropped: they will be written again. The first process alone writes.
     """
 
     def __init__(self, directory: Path, resume_step: int) -> None:
+        self._file, self._events = None, None
+        if not is_first():
+            return
         from tensorboardX import SummaryWriter
 
         self._path = directory / "metrics.jsonl"
@@ -25,6 +29,8 @@ class StageLog:
 
     def write(self, step: int, **scalars: float) -> None:
         """Append a row; the file is whole after each call."""
+        if self._file is None or self._events is None:
+            return
         self._file.write(json.dumps({"step": step, **scalars}) + "\n")
         self._file.flush()
         for name, value in scalars.items():
@@ -34,8 +40,9 @@ class StageLog:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self._file.close()
-        self._events.close()
+        for output in (self._file, self._events):
+            if output is not None:
+                output.close()
 
 
 def read_log(directory: Path) -> list[dict[str, Any]]:

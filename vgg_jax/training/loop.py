@@ -3,6 +3,7 @@
 import contextlib
 import logging
 import math
+import time
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -12,22 +13,26 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from vgg_jax import checkpoint, optimizer
+from vgg_jax import checkpoint, optimizer, signals
 from vgg_jax.data.sources import Source
 from vgg_jax.data.statistics import ColourStatistics
 from vgg_jax.errors import InputError
 from vgg_jax.model import VGG
-from vgg_jax.optimizer import RateState
+from vgg_jax.processes import is_first
 from vgg_jax.progress import progress_bar
 from vgg_jax.training import parallel
 from vgg_jax.training.batches import stage_batches
 from vgg_jax.training.log import StageLog
-from vgg_jax.training.state import Params, TrainState, init_state, params_shapes
+from vgg_jax.training.stage_checkpoint import Progress, save, start_or_resume
+from vgg_jax.training.state import Params, TrainState, multiply_adds
 from vgg_jax.training.step import Objective
 from vgg_jax.training.validation import make_validation
 from vgg_jax.weights.load import model_fields
 
 logger = logging.getLogger(__name__)
+
+_LONG = 1e12  # floating-point operations of a step on a CPU device
+_POLL = 5e-4  # seconds between looks at a running step
 
 Config = Any  # an ml_collections.ConfigDict; the loop is the lowest floor that sees one
 
@@ -42,22 +47,14 @@ class StageInputs(NamedTuple):
     mesh: Mesh
 
 
-class Progress(NamedTuple):
-    """What the loop remembers beside the arrays; saved as JSON in every checkpoint."""
-
-    step: int
-    rate: RateState
-    train_error_sum: float = 0.0  # of the steps since the last validation
-    train_error_steps: int = 0
-
-
 def run_stage(
     config: Config, name: str, directory: Path, model: VGG, start: Callable[[], tuple[Params, str]], inputs: StageInputs
 ) -> None:
     """Train a stage to its end in ``directory``, going on from its latest checkpoint if there is one.
 
     start: gives the params that a fresh run begins with, and in words where they come from; the words are saved in
-    each checkpoint. Raises InputError for bad input and for a loss that is not finite.
+    each checkpoint. Raises InputError for bad input and for a loss that is not finite, and `signals.Stopped` when the
+    run was told to stop; then it has saved the newest finished step.
     """
     stage, train = config.stages[name], config.train
     sgd = optimizer.sgd(stage.learning_rate, **config.optimizer)
@@ -67,10 +64,11 @@ def run_stage(
         model, colour and colour.eigenvalues, colour and colour.eigenvectors, seed, stage.train_layers
     )
     step_options = {"batch_size": train.batch_size, "micro_batches": train.micro_batches, "reduction": train.reduction}
-    train_step = parallel.parallel_train_step(objective, sgd, inputs.mesh, **step_options)
+    droppable = _is_long(model, train.batch_size)
+    train_step = parallel.parallel_train_step(objective, sgd, inputs.mesh, **step_options, donate=not droppable)
     with checkpoint.open_checkpoints(directory / "checkpoints") as manager:
-        state, progress, init = _start_or_resume(manager, start, sgd, stage, model, inputs.mesh)
-        if progress.rate.finished or progress.step >= stage.steps:
+        state, progress, init = start_or_resume(manager, start, sgd, stage, model, inputs.mesh)
+        if (progress.rate.finished or progress.step >= stage.steps) and not progress.validation_due:
             return
         info = {
             **{"stage": name, "train_scale": list(stage.scale), "init": init},
@@ -85,7 +83,7 @@ def run_stage(
         validate = make_validation(config, stage, model, inputs.val, inputs.mesh)
         epoch_steps = max(1, len(inputs.train) // train.batch_size)
         with StageLog(directory, progress.step) as log, contextlib.closing(batches):
-            run = _Run(config, stage, info, manager, log, validate, epoch_steps, model.num_classes)
+            run = _Run(config, stage, info, manager, log, validate, epoch_steps, model.num_classes, droppable)
             _train(run, train_step, state, progress, batches, inputs.mesh)
 
 
@@ -98,6 +96,7 @@ class _Run(NamedTuple):
     validate: Callable[[Params], dict[str, float]]
     epoch_steps: int
     num_classes: int
+    droppable: bool  # a running step can be given up, because the state before it is kept
 
 
 def _train(
@@ -106,20 +105,26 @@ def _train(
     train, stage = run.config.train, run.stage
     validate_every = train.validate_every or run.epoch_steps
     window: list[dict[str, float]] = []  # metrics since the last log row
-    pending: tuple[int, dict[str, jax.Array]] | None = None
+    pending: tuple[int, dict[str, Any]] | None = None
     rate_in_state: float | None = None
+    settled, saved = state, progress.step  # the state after the last step that is known to be finished
 
     def settle() -> None:
         """Take in the metrics of the step before: one step late, so that the device is never idle."""
         nonlocal pending, progress
         if pending is None:
             return
+        while not pending[1]["loss"].is_ready():
+            if signals.requested() and run.droppable:
+                stop()
+            time.sleep(_POLL)
         step, metrics = pending[0], {key: float(value) for key, value in pending[1].items()}
         pending = None
         _check_finite("loss", metrics["loss"], step, stage)
         _check_finite("size of the update", metrics["update_norm"], step, stage)
         window.append(metrics)
         progress = progress._replace(
+            step=step,
             train_error_sum=progress.train_error_sum + metrics["top1_error"],
             train_error_steps=progress.train_error_steps + 1,
         )
@@ -129,35 +134,64 @@ def _train(
             run.log.write(step, **means, learning_rate=_rate(stage, run.config, progress, step - 1))
             window.clear()
 
+    def stop() -> None:
+        """Save the last settled step, if it is not, and raise; a step that runs on is dropped and done again later."""
+        if progress.step > saved:
+            save(run.manager, run.info, settled, progress, None, again=False)
+        raise signals.Stopped
+
+    def validate_and_save() -> None:
+        nonlocal progress, saved
+        step, again = progress.step, progress.validation_due
+        progress = progress._replace(validation_due=True)
+        try:
+            error, progress = _validated(run, settled.params, progress, step, step % validate_every == 0)
+        except signals.Stopped:
+            stop()
+        progress = progress._replace(validation_due=False)
+        save(run.manager, run.info, settled, progress, error, again=again)
+        saved = step
+
     images = train.batch_size
-    with progress_bar(
-        total=stage.steps * images, initial=progress.step * images, unit="img", unit_scale=True, desc=run.info["stage"]
-    ) as bar:
+    with (
+        signals.deferred(),
+        progress_bar(
+            total=stage.steps * images,
+            initial=progress.step * images,
+            unit="img",
+            unit_scale=True,
+            desc=run.info["stage"],
+            disable=not is_first(),
+        ) as bar,
+    ):
+        if progress.validation_due:
+            validate_and_save()
         for step in range(progress.step + 1, stage.steps + 1):
+            if progress.rate.finished:
+                logger.info("%s: the error no longer falls; the stage ends at step %d", run.info["stage"], step - 1)
+                break
             if (rate := _rate(stage, run.config, progress, step - 1)) != rate_in_state:
                 state, rate_in_state = _with_rate(state, rate, mesh), rate
+            before = state
             state, metrics = train_step(state, parallel.shard_batch(next(batches), mesh))
             settle()
-            pending = (step, metrics)
+            settled, pending = before, (step, metrics)
             bar.update(images)
-            error = None
-            if step % validate_every == 0 or step == stage.steps:
+            due = step % validate_every == 0 or step == stage.steps
+            stopping = signals.agreed()
+            if stopping and run.droppable:
+                stop()
+            if due or stopping or (train.checkpoint_every and step % train.checkpoint_every == 0):
                 settle()
-                error, progress = _validated(run, state.params, progress, step, step % validate_every == 0)
-            if error is not None or (train.checkpoint_every and step % train.checkpoint_every == 0):
-                settle()
-                progress = progress._replace(step=step)
-                save(run, state, progress, error)
-            if progress.rate.finished:
-                logger.info("%s: the error no longer falls; the stage ends at step %d", run.info["stage"], step)
-                break
-
-
-def save(run: _Run, state: TrainState, progress: Progress, error: float | None) -> None:
-    """Checkpoint: params apart from the optimizer's state, so that evaluation reads no more than it needs."""
-    info = {**run.info, "step": progress.step, "progress": _progress_record(progress), "val_top1_error": error}
-    items = {"params": state.params, "optimizer": {"step": state.step, "opt_state": state.opt_state}}
-    checkpoint.save(run.manager, progress.step, items, info, error)
+                settled = state
+            if stopping:
+                progress = progress._replace(validation_due=due)
+                stop()
+            if due:
+                validate_and_save()
+            elif settled is state:
+                save(run.manager, run.info, state, progress, None, again=False)
+                saved = step
 
 
 def _validated(run: _Run, params: Params, progress: Progress, step: int, on_schedule: bool) -> tuple[float, Progress]:
@@ -188,30 +222,12 @@ def _validated(run: _Run, params: Params, progress: Progress, step: int, on_sche
     return val["top1_error"], progress
 
 
-def _start_or_resume(
-    manager: Any, start: Callable[[], tuple[Params, str]], sgd: Any, stage: Config, model: VGG, mesh: Mesh
-) -> tuple[TrainState, Progress, str]:
-    """State, progress and the words for where the params came from."""
-    step = checkpoint.find_step(manager, "latest")
-    if step is None:
-        params, init = start()
-        logger.info("a fresh start from %s", init)
-        state = parallel.replicate(init_state(params, sgd, stage.train_layers), mesh)
-        return state, Progress(0, RateState(stage.learning_rate)), init
-    info = checkpoint.read_info(manager, step)
-    saved, now = info["model"], _listed(model_fields(model))
-    differing = [f"{k}: checkpoint {saved.get(k)}, now {v}" for k, v in now.items() if saved.get(k) != v]
-    if differing:
-        raise InputError(f"the checkpoint in {manager.directory} is of another model: {'; '.join(differing)}")
-    fresh = jax.eval_shape(lambda params: init_state(params, sgd, stage.train_layers), params_shapes(model))
-    shapes = parallel.replicated_shapes(fresh, mesh)
-    targets = {"params": shapes.params, "optimizer": {"step": shapes.step, "opt_state": shapes.opt_state}}
-    restored = checkpoint.restore(manager, step, targets)
-    logger.info("%s: resumed at step %d", info["stage"], step)
-    record = info["progress"]
-    progress = Progress(**{**record, "rate": RateState(**record["rate"])})
-    arrays = restored["optimizer"]
-    return TrainState(arrays["step"], restored["params"], arrays["opt_state"]), progress, info["init"]
+def _is_long(model: VGG, batch_size: int) -> bool:
+    """Whether a step takes so long (some 10 s) that a run told to stop must not wait for its end.
+
+    Keeping the state before it costs memory, and on the CPU a fifth of a second, for nothing in a short step.
+    """
+    return jax.default_backend() == "cpu" and 6 * multiply_adds(model) * batch_size > _LONG * jax.device_count()
 
 
 def _rate(stage: Config, config: Config, progress: Progress, steps_done: int) -> float:
@@ -238,11 +254,3 @@ def _check_finite(what: str, value: float, step: int, stage: Config) -> None:
             f"the {what} is {value} at step {step}: the training diverged; try a smaller learning_rate "
             f"than {stage.learning_rate:g}, or model.initializer=glorot; the checkpoints before this step are intact"
         )
-
-
-def _progress_record(progress: Progress) -> dict[str, Any]:
-    return {**progress._asdict(), "rate": progress.rate._asdict()}
-
-
-def _listed(fields: dict[str, Any]) -> dict[str, Any]:
-    return {name: list(value) if isinstance(value, tuple) else value for name, value in fields.items()}

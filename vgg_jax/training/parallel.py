@@ -25,8 +25,9 @@ Step = Callable[[TrainState, Batch], tuple[TrainState, dict[str, Array]]]
 
 
 def data_mesh() -> Mesh:
-    """One axis over all devices of all processes."""
-    return jax.make_mesh((jax.device_count(),), (AXIS,), axis_types=(AxisType.Auto,))
+    """One axis over all devices, process after process, as the blocks of a global batch lie."""
+    devices = sorted(jax.devices(), key=lambda device: (device.process_index, device.id))
+    return Mesh(np.array(devices), (AXIS,), axis_types=(AxisType.Auto,))
 
 
 def parallel_train_step(
@@ -37,11 +38,13 @@ def parallel_train_step(
     batch_size: int,
     micro_batches: int = 8,
     reduction: str = "ordered",
+    donate: bool = True,
 ) -> Step:
-    """The jitted step over a mesh: state replicated and donated, batch split; gradients reduced in float32.
+    """The jitted step over a mesh: state replicated, batch split; gradients reduced in float32.
 
     reduction: "ordered" adds the gradients of the micro-batches in one fixed order, so that the result has the same
         bits on 1, 2, 4, ... devices; "all_reduce" leaves the order to the machine, which can be faster.
+    donate: whether the new state takes the place of the old one in memory.
     Raises InputError where batch, micro-batches and devices do not divide.
     """
     devices = mesh.size
@@ -56,7 +59,7 @@ def parallel_train_step(
         all_reduce=_ordered_all_reduce if reduction == "ordered" else _plain_all_reduce,
     )
     sharded = jax.shard_map(step, mesh=mesh, in_specs=(P(), P(AXIS)), out_specs=(P(), P()))
-    return jax.jit(sharded, donate_argnums=0, compiler_options=compiler_options())
+    return jax.jit(sharded, donate_argnums=0 if donate else (), compiler_options=compiler_options())
 
 
 def parallel_eval_step(model: VGG, mesh: Mesh, *, micro_batches: int = 8) -> Callable[[Tree, Batch], dict[str, Array]]:

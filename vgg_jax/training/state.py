@@ -1,6 +1,7 @@
 """The state of a training run: one immutable record of arrays."""
 
 import functools
+import math
 from collections.abc import Collection
 from typing import Any, NamedTuple
 
@@ -41,6 +42,15 @@ def draw_params(model: VGG, key: Array) -> Params:
 def params_shapes(model: VGG) -> Params:
     """The shapes of a model's params, nothing computed."""
     return jax.eval_shape(functools.partial(draw_params, model), jax.random.key(0))
+
+
+def multiply_adds(model: VGG) -> int:
+    """Multiplications of one image's forward pass at the model's crop size; a training step has three times as many."""
+    total = 0
+    for name, layer in params_shapes(model).items():
+        side = model.crop_size >> (int(name[4]) - 1) if name.startswith("conv") else 1
+        total += math.prod(layer["kernel"].shape) * side**2
+    return total
 
 
 def init_state(params: Params, optimizer: optax.GradientTransformation, trained: str = "all") -> TrainState:

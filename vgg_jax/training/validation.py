@@ -3,8 +3,10 @@
 from collections.abc import Callable
 from typing import Any
 
+import jax
 from jax.sharding import Mesh
 
+from vgg_jax import processes, signals
 from vgg_jax.data.pipeline import centre_crop_batches
 from vgg_jax.data.sources import Source
 from vgg_jax.errors import InputError
@@ -20,7 +22,8 @@ def make_validation(
 ) -> Callable[[Params], dict[str, float]]:
     """A function params -> {"loss", "top1_error", "top5_error"} of a split, errors in percent (sec. 3.1).
 
-    Every image counts exactly once: sums and counts, never means of batch means. The jitted step is compiled once.
+    Every image counts exactly once: sums and counts, never means of batch means. The jitted step is compiled once; each
+    process reads its share of every batch. The function raises `signals.Stopped` when the run was told to stop.
     """
     train, data = config.train, config.data
     eval_step = parallel.parallel_eval_step(model, mesh, micro_batches=train.micro_batches)
@@ -33,6 +36,8 @@ def make_validation(
             smallest_side=single_scale(stage.scale),
             crop_size=model.crop_size,
             batch_size=train.batch_size,
+            process_index=jax.process_index(),
+            process_count=jax.process_count(),
             on_error=data.on_error,
             threads=data.threads,
         ):
@@ -44,6 +49,9 @@ def make_validation(
             arrays = {name: batch[name] for name in ("image", "label", "mask")}
             sums = eval_step(params, parallel.shard_batch(arrays, mesh))
             totals = {key: totals.get(key, 0.0) + float(value) for key, value in sums.items()}
+            if signals.agreed():
+                raise signals.Stopped
+        seen = processes.total(seen)
         if not seen:
             raise InputError("no image of the validation split could be read: check data.path")
         assert totals["count"] == seen, "validation did not count each image once"

@@ -54,7 +54,7 @@ def _load_checkpoint(stage: Path, checkpoint: str) -> tuple[VGG, Params, dict[st
     directory = stage / "checkpoints"
     if not directory.is_dir():
         raise InputError(f"{stage} is no stage of a workdir: it has no folder named checkpoints")
-    with open_checkpoints(directory) as manager:
+    with open_checkpoints(directory, alone=True) as manager:
         step = find_step(manager, checkpoint)
         if step is None:
             raise InputError(f"{stage} holds no checkpoint yet: train the stage first")
