@@ -3,8 +3,7 @@
 import dataclasses
 import functools
 import os
-import threading
-import time
+import signal
 from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import Any, TypeVar
 
@@ -17,6 +16,7 @@ from vgg_jax.errors import InputError
 from vgg_jax.images.crop import apply_view, centre_crop, check_scale, random_view
 from vgg_jax.images.decode import decode_rgb
 from vgg_jax.images.rescale import rescale
+from vgg_jax.processes import end_with_parent
 
 Result = TypeVar("Result")
 
@@ -249,23 +249,26 @@ def _iterate(dataset: grain.MapDataset, threads: int, workers: int = 0) -> Gener
         if not flags.FLAGS.is_parsed():  # grain reads its flags even where nobody uses absl.
             flags.FLAGS.mark_as_parsed()
         options = grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=1)
-        ahead = ahead.mp_prefetch(options, worker_init_fn=functools.partial(_end_with_parent, os.getpid()))
+        ahead = ahead.mp_prefetch(options, worker_init_fn=functools.partial(_init_worker, os.getpid()))
     iterator = iter(ahead)
     try:
         yield from iterator
+    except RuntimeError as error:
+        if "terminated unexpectedly" not in str(error):
+            raise
+        raise InputError(
+            "a process that decodes images died (out of memory?): start the same command again, perhaps with a smaller "
+            "--config.data.workers"
+        ) from error
     finally:
         iterator.close()
 
 
-def _end_with_parent(parent: int, worker: int, workers: int) -> None:
-    """End this worker process when `parent` is gone: a killed run must not leave workers behind."""
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(1)
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
+def _init_worker(parent: int, worker: int, workers: int) -> None:
+    """Signals are the parent's to hear, and a killed run must not leave workers behind."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN)
+    end_with_parent(parent)
 
 
 def _check_division(batch_size: int, process_count: int) -> None:
