@@ -18,7 +18,7 @@ from vgg_jax.processes import LOST
 from vgg_jax.signals import PREEMPTED
 from vgg_jax.training.log import read_log
 
-STEPS = 24
+STEPS = int(os.environ.get("VGG_JAX_STEPS", "24"))  # 200 once, by hand
 CONFIG = """
 from configs.base import base, stage
 
@@ -132,7 +132,27 @@ def test_the_loss_of_a_process_ends_the_other_and_one_goes_on(config_file, strai
     assert [status for status, *_ in lost] == [LOST, LOST], lost
     assert "another process was lost" in lost[0][2] and "start all processes again" in lost[0][2]
     assert "the process was ended by SIGKILL" in lost[1][2]
-    run = script("train.py", *arguments)
+    run = script("train.py", *arguments, "--config.data.workers=2")
+    assert run.returncode == 0, run.stderr
+    assert_same_end(tmp_path, straight)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_one_process_is_stopped_while_workers_decode(config_file, straight, tmp_path, number):
+    """As a terminal does at Ctrl-C, the signal goes to the workers too."""
+    command = [sys.executable, str(EXPERIMENTS / "train.py"), f"--config={config_file}", f"--workdir={tmp_path}"]
+    environment = {**os.environ, "JAX_PLATFORMS": "cpu"}
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen(
+        [*command, "--config.data.workers=2"], cwd=REPOSITORY, env=environment, start_new_session=True, **pipes
+    ) as run:
+        wait_for_step(tmp_path, 6)
+        os.killpg(run.pid, number)
+        _, stderr = run.communicate(timeout=30)  # the promise: within 30 s
+    assert run.returncode == PREEMPTED, stderr
+    assert "stopping; what is done is kept" in stderr and "Traceback" not in stderr
+    assert stderr.rstrip().endswith("stopped: the same command goes on from here")
+    run = script("train.py", f"--config={config_file}", f"--workdir={tmp_path}")
     assert run.returncode == 0, run.stderr
     assert_same_end(tmp_path, straight)
 
