@@ -37,7 +37,7 @@ from vgg_jax.images.rescale import rescale
 REPOSITORY = Path(__file__).resolve().parents[2]
 DATA = Path(os.environ.get("VGG_JAX_DATA", REPOSITORY.parent / "shared" / "data"))
 SUFFIXES = (".jpg", ".jpeg", ".png")
-BATCH = 16  # images at most, by exact shape as by buckets
+BATCH = 16  # images at most by exact shape, as dense_eval has by buckets
 
 IMAGES = flags.DEFINE_string("images", str(DATA / "imagenet_sample"), "Folder of photographs, searched to any depth.")
 ARCH = flags.DEFINE_enum("arch", "D", list(ARCHITECTURES), "The net.")
@@ -167,7 +167,7 @@ def main(_: object) -> None:
     dense_model, conv_params = model.clone(fully_convolutional=True), fc_to_conv(params)
     sides: dict[str, Side] = {
         "dense, exact shapes": exact_shapes(dense_model, conv_params, images),
-        "dense, buckets of 32": lambda: counted(lambda: dense_eval(model, params, images, batch_size=BATCH)),
+        "dense, buckets of 32": lambda: counted(lambda: dense_eval(model, params, images)),
         "50 crops": lambda: counted(lambda: multi_crop_eval(model, params, images)),
     }
     rows, posteriors = measure(sides, len(images), REPEATS.value)
