@@ -5,6 +5,7 @@ from test_model import narrow, photographs, random_params
 from vgg_jax import InputError
 from vgg_jax.eval import centre_crop_eval, dense_eval, multi_crop_eval, top_k_errors
 from vgg_jax.eval.dataset import compute_part, loaded_ahead, set_errors, view_posteriors
+from vgg_jax.eval.programs import set_rows
 from vgg_jax.eval.protocol import View
 from vgg_jax.eval.stored import Part
 
@@ -78,3 +79,14 @@ def test_bad_input_gives_one_sentence():
         list(compute_part(lambda *_: None, [(0, 8, [np.zeros((40, 40, 3), np.uint8)])], {DENSE: 0}, 8, lambda n: None))
     with pytest.raises(InputError, match="no image of the split could be read"):
         set_errors([part(0, 2, readable=np.zeros(2, bool))], 2)
+
+
+def test_batches_of_a_set_depend_on_the_shape_alone():
+    assert [set_rows(*shape) for shape in ((64, 64), (128, 192), (256, 384), (384, 512), (512, 704))] == [
+        16,
+        16,
+        4,
+        2,
+        1,
+    ]
+    assert set_rows(1024, 1024) == 1

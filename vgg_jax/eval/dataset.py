@@ -11,7 +11,7 @@ from jax import Array
 from vgg_jax.errors import InputError
 from vgg_jax.eval.crops import DEFAULT_CROPS, centre_crops, crop_posteriors, grid_crops
 from vgg_jax.eval.dense import dense_posteriors, fc_to_conv
-from vgg_jax.eval.programs import SET_BATCH, local_mesh, replicated
+from vgg_jax.eval.programs import local_mesh, replicated, set_rows
 from vgg_jax.eval.protocol import View
 from vgg_jax.eval.stored import Part
 from vgg_jax.metrics import top_k_correct
@@ -43,7 +43,7 @@ def view_posteriors(model: VGG, params: dict[str, dict[str, Array]], batch_size:
     conv_params = fc_to_conv(params)
 
     def posteriors_of(view: View, images: Sequence[np.ndarray], advance: Advance) -> np.ndarray:
-        default = SET_BATCH if view.method == "dense" else DEFAULT_CROPS
+        default = set_rows if view.method == "dense" else DEFAULT_CROPS
         options: dict[str, Any] = {"flip": view.flip, "mesh": mesh, "advance": advance}
         options["batch_size"] = batch_size or default  # fixed, so that a resumed evaluation gives the same bits
         if view.method == "dense":

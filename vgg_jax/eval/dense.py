@@ -13,6 +13,7 @@ from vgg_jax.architectures import FC_LAYERS
 from vgg_jax.errors import InputError
 from vgg_jax.eval.posteriors import average_posteriors
 from vgg_jax.eval.programs import (
+    BatchSize,
     check_images,
     check_scales,
     compiled,
@@ -145,7 +146,7 @@ def dense_posteriors(
     *,
     flip: bool = True,
     spatial: str = "mean",
-    batch_size: int | None = None,
+    batch_size: BatchSize = None,
     mesh: Mesh | None = None,
     advance: Callable[[float], object] = lambda images: None,
 ) -> np.ndarray:

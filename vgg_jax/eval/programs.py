@@ -18,9 +18,11 @@ from vgg_jax.model import STRIDE
 BUCKET = STRIDE  # images are padded to multiples of this side
 LARGEST_SIDE = 1024  # beyond it an image is computed alone, so that a batch cannot eat the memory
 DEFAULT_BATCH = 16  # on each device, at most
-SET_BATCH = 8  # on each device, of a whole set: rare shapes fill their batches with padding
+SET_PIXELS = 4 * 256 * 384  # of a batch of a whole set, on each device
 RGB_RANGE = (0.0, 255.0)
 _AXIS = "data"
+
+BatchSize = int | Callable[[int, int], int] | None  # by height and width
 
 _compilations = 0
 _rows: dict[Any, int] = {}
@@ -82,8 +84,16 @@ def batch_rows(program: Any, count: int, batch_size: int | None, devices: int = 
     return devices * _rows.setdefault((program, devices), min(largest, 1 << (each - 1).bit_length()))
 
 
+def set_rows(height: int, width: int) -> int:
+    """Rows on each device of the batches of a whole set, by their shape alone, so that a resumed evaluation gives the
+    same bits: few where images are large, because rare shapes fill their batches with padding.
+    """
+    fitting = max(1, SET_PIXELS // (height * width))
+    return min(DEFAULT_BATCH, 1 << (fitting.bit_length() - 1))
+
+
 def padded_batches(
-    images: Sequence[np.ndarray], program: Any, batch_size: int | None, devices: int = 1
+    images: Sequence[np.ndarray], program: Any, batch_size: BatchSize, devices: int = 1
 ) -> Iterator[tuple[list[int], np.ndarray, np.ndarray]]:
     """Group images by padded size: yields (indices, batch [B, H, W, 3], valid sizes int32 [B, 2]).
 
@@ -99,7 +109,8 @@ def padded_batches(
     dtype = np.uint8 if all(image.dtype == np.uint8 for image in images) else np.float32
     for (height, width), group in itertools.groupby(sorted(range(len(images)), key=bucket), key=bucket):
         members = list(group)
-        each = batch_size if max(height, width) <= LARGEST_SIDE else 1
+        each = batch_size(height, width) if callable(batch_size) else batch_size
+        each = each if max(height, width) <= LARGEST_SIDE else 1
         count = batch_rows((program, height, width), len(members), each, devices)
         for start in range(0, len(members), count):
             indices = members[start : start + count]
