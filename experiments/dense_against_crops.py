@@ -1,12 +1,13 @@
 """Why dense evaluation and crops differ for a trained stage: where the window lies, or what stands beyond its border.
 
-python experiments/dense_against_crops.py --stage=WORKDIR/STAGE [--split=val] [--data_path=PATH]
+python experiments/dense_against_crops.py --stage=WORKDIR/STAGE [--split=val] [--data_path=PATH] [--json=FILE]
 
 Top-1 errors in percent at Q = S without mirror images. On crops alone dense evaluation is the ordinary net; the
 top-left crop has the place of the first position of the score map, with zeros beyond its border; the whole image has
 both the place and its neighbouring pixels.
 """
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,8 @@ from command_line import run
 STAGE = flags.DEFINE_string("stage", None, "A stage that train.py made, WORKDIR/STAGE.", required=True)
 SPLIT = flags.DEFINE_enum("split", "val", ["train", "val", "test"], "The split.")
 DATA_PATH = flags.DEFINE_string("data_path", None, "Where the data set lies, if not where the training found it.")
+
+JSON = flags.DEFINE_string("json", None, "File for the figures.")
 
 
 def main(_: object) -> None:
@@ -45,9 +48,14 @@ def main(_: object) -> None:
         "dense, whole images, ceil": dense_eval(model, params, images, flip=False, pool_rounding="ceil"),
         "5x5 crops": multi_crop_eval(model, params, images, flip=False),
     }
+    top1_errors = {name: top_k_errors(posteriors, labels)[1] for name, posteriors in errors.items()}
     print(f"{stage}: net {model.arch}, {data.name} {data.split}, {len(labels)} images")
-    for name, posteriors in errors.items():
-        print(f"{name:28} {top_k_errors(posteriors, labels)[1]:6.2f}")
+    for name, error in top1_errors.items():
+        print(f"{name:28} {error:6.2f}")
+    if JSON.value:
+        setting = {"arch": model.arch, "stage": info["stage"], "seed": info["seed"], "step": info["step"]}
+        data_set = {"dataset": data.name, "split": data.split, "num_images": len(labels)}
+        Path(JSON.value).write_text(json.dumps({**setting, **data_set, "top1_errors": top1_errors}, indent=1) + "\n")
 
 
 if __name__ == "__main__":

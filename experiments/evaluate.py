@@ -17,7 +17,12 @@ WORKDIR = flags.DEFINE_list("workdir", [], "Workdirs that train.py made, or WORK
 STAGE = flags.DEFINE_string("stage", None, "One stage; all that have a checkpoint if not given.")
 WEIGHTS = flags.DEFINE_list("weights", [], "Instead of workdirs: files of weights, with --data_path.")
 PROTOCOL = flags.DEFINE_enum("protocol", "dense", ["dense", "multi_crop", "both", "centre_crop"], "Method.")
-SPLIT = flags.DEFINE_enum("split", None, ["train", "val", "test"], "The split; the config's eval.split if not given.")
+SPLIT = flags.DEFINE_enum(
+    "split",
+    None,
+    ["train", "val", "test"],
+    "The split; else eval.split, or with --weights val or all.",
+)
 SCALES = flags.DEFINE_list("scales", None, "Smallest sides Q whose posteriors are averaged, as 256,384,512.")
 CHECKPOINT = flags.DEFINE_enum("checkpoint", "best", ["best", "latest"], "Which checkpoint of a stage.")
 FLIP = flags.DEFINE_bool("flip", True, "Average with the mirror image.")
@@ -41,7 +46,7 @@ def main(_: object) -> None:
         raise InputError("give --workdir=DIR[,DIR...] or --weights=FILE, one of the two")
     if WEIGHTS.value:
         stages = [Path(path) for path in WEIGHTS.value]
-        data = source_data(DATA_SOURCE.value, DATA_PATH.value, SPLIT.value or "val", ON_ERROR.value)
+        data = source_data(DATA_SOURCE.value, DATA_PATH.value, SPLIT.value, ON_ERROR.value)
     else:
         found = [find_stages(Path(path), STAGE.value) for path in WORKDIR.value]
         if len(found) > 1 and (several := [path for path, of in zip(WORKDIR.value, found) if len(of) > 1]):

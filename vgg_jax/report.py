@@ -14,7 +14,7 @@ Row = dict[str, Any]
 
 # What tells one result from another; a new row with the same key replaces the old one.
 ROW_KEY = (
-    *("dataset", "split", "stage", "arch", "seed", "train_scale", "checkpoint"),
+    *("dataset", "split", "workdir", "stage", "arch", "seed", "train_scale", "checkpoint"),
     *("method", "test_scales", "grid", "flip", "pool_rounding", "members"),
 )
 

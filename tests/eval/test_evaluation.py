@@ -14,7 +14,7 @@ from vgg_jax.eval import evaluation as module
 from vgg_jax.eval.evaluation import DataSet, Request, evaluate
 from vgg_jax.eval.predictions import write_predictions
 from vgg_jax.eval.protocol import Member
-from vgg_jax.eval.stored import load_posteriors
+from vgg_jax.eval.stored import load_posteriors, read_parts
 from vgg_jax.images.rescale import rescale
 from vgg_jax.report import results_table
 from vgg_jax.weights import save_weights
@@ -168,3 +168,49 @@ def test_bad_input_gives_one_sentence(nets, tmp_path):
     (part.parent / "set.json").write_text(json.dumps({})[:1])
     with pytest.raises(InputError, match=r"no readable set\.json"):
         load_posteriors(part.parent)
+
+
+def test_posteriors_of_the_same_names_with_other_pictures_are_another_set(nets, tmp_path):
+    source = Pictures(6)
+    (done,) = evaluate([request(nets[:1])], DataSet(source, "p", "val"), output=tmp_path, save_posteriors=True)
+    for change in ({"pixel": 1}, {"label": 1}):
+        with pytest.raises(InputError, match="holds posteriors of another set"):
+            list(evaluate([request(nets[:1])], DataSet(Altered(source, **change), "p", "val"), output=tmp_path))
+    assert len(list(read_parts(done.folders[0][0][0]))) == 2
+
+
+class Altered:
+    """A set whose third picture or its label differs."""
+
+    def __init__(self, source, pixel=0, label=0):
+        self.source, self.pixel, self.label = source, pixel, label
+        self.class_names = source.class_names
+
+    def __len__(self):
+        return len(self.source)
+
+    def __getitem__(self, index):
+        record = self.source[index]
+        if index != 2:
+            return record
+        image = record.image if not self.pixel else self.source[3].image
+        return record._replace(image=image, label=(record.label + self.label) % len(self.class_names))
+
+
+def test_a_net_is_not_fused_with_itself(nets, tmp_path):
+    with pytest.raises(InputError, match="stands twice among the nets to fuse"):
+        list(evaluate([request([nets[0], nets[0]])], DataSet(Pictures(6), "p", "val"), output=tmp_path))
+
+
+def test_a_failed_evaluation_leaves_no_folders(nets, tmp_path):
+    with pytest.raises(InputError, match="smaller than the net's window"):
+        list(evaluate([request(nets[:1], scales=(20,))], DataSet(Pictures(6), "p", "val"), output=tmp_path))
+    assert not (tmp_path / "posteriors").exists()
+
+
+def test_a_broken_part_is_told(nets, tmp_path):
+    (done,) = evaluate([request(nets[:1])], DataSet(Pictures(6), "p", "val"), output=tmp_path, save_posteriors=True)
+    part = min(done.folders[0][0][0].glob("*.npz"))
+    part.write_bytes(part.read_bytes()[:1000])
+    with pytest.raises(InputError, match=r"holds no posteriors .* remove it and evaluate again"):
+        list(evaluate([request(nets[:1])], DataSet(Pictures(6), "p", "val"), output=tmp_path))

@@ -63,7 +63,9 @@ def open_source(
     if source not in SOURCES:
         raise InputError(f"data source {source!r} is unknown; choose one of {', '.join(SOURCES)}")
     if not path and source != "shapes":
-        raise InputError(f"the path of data source {source!r} is empty; give --config.data.path=PATH")
+        raise InputError(
+            f"the path of data source {source!r} is empty; give --config.data.path=PATH, or --data_path=PATH"
+        )
     path = os.path.expanduser(path)
     # Imported where asked for: no source should need another one's packages.
     if source == "folder":

@@ -12,7 +12,15 @@ from jax.sharding import Mesh
 
 from vgg_jax.errors import InputError
 from vgg_jax.eval.posteriors import average_posteriors
-from vgg_jax.eval.programs import batch_rows, check_images, check_scales, compiled, host_images, mesh_size
+from vgg_jax.eval.programs import (
+    batch_rows,
+    check_images,
+    check_scales,
+    compiled,
+    host_images,
+    is_traced,
+    mesh_size,
+)
 from vgg_jax.images.crop import centre_crop
 from vgg_jax.images.rescale import rescale
 from vgg_jax.model import VGG
@@ -68,6 +76,8 @@ def _views(
 ) -> Iterator[list[np.ndarray]]:
     """The images at each scale."""
     test_scales = check_scales(scales)
+    if is_traced(images):
+        raise InputError("evaluation by crops takes concrete images; under jit, grad and vmap use dense_eval")
     check_images(images)
     arrays = host_images(images, value_range)
     for q in test_scales:

@@ -21,7 +21,7 @@ from vgg_jax.eval.programs import (
     is_traced,
     mesh_size,
     padded_batches,
-    to_rgb_range,
+    traced_images,
 )
 from vgg_jax.images.rescale import rescale, rescaled_size
 from vgg_jax.layers import pooled_size
@@ -66,12 +66,13 @@ def dense_scores(
     images: one array [N, H, W, 3] -> [N, h, w, K]; a list of [H, W, 3] -> a list of [h, w, K]; RGB 0..255, uint8 or
         float. A traced array is allowed, so that this works under jit, grad and vmap. h = H / 32 - crop_size / 32 + 1.
     pool_rounding: "floor" or "ceil" instead of the model's own. batch_size, value_range: as in `dense_eval`.
-    Raises InputError for other shapes and for an image smaller than the window.
+    Raises InputError for other shapes and for an image smaller than the window (with "ceil" a pooled side counts, as in
+    Caffe: an image of 1x1 fills a window of 32).
     """
     dense_model = _dense_form(model, pool_rounding)
     check_images(images)
     if is_traced(images, params):
-        images = to_rgb_range(jnp.asarray(images), value_range)
+        images = traced_images(images, value_range)
         _check_window(dense_model, [images.shape[1:3]])
         return dense_model.apply({"params": fc_to_conv(params)}, images)
     arrays = host_images(images, value_range)
@@ -111,7 +112,8 @@ def dense_eval(
     batch_size: images computed at once, smaller groups being filled up; None lets the first call with images of a
         padded size choose (at most 16) for all later ones, so that a padded size compiles once in a process.
     value_range: what black and white are in the images; None means 0 and 255, and floats that look otherwise raise.
-    Raises InputError for other shapes, unknown names, NaN pixels, or an image smaller than the net's window.
+    Raises InputError for other shapes, unknown names, NaN pixels, or an image smaller than the net's window (as in
+    `dense_scores`).
     """
     if spatial not in SPATIAL:
         raise InputError(f"unknown spatial {spatial!r}: choose one of {', '.join(SPATIAL)}")
@@ -119,7 +121,7 @@ def dense_eval(
     check_images(images)
     dense_model, conv_params = _dense_form(model, pool_rounding), fc_to_conv(params)
     if is_traced(images, params):
-        images = to_rgb_range(jnp.asarray(images), value_range)
+        images = traced_images(images, value_range)
         views = [images if q is None else _traced_rescale(images, q) for q in test_scales]
         traced = [_traced_posteriors(dense_model, conv_params, view, flip, spatial) for view in views]
         return cast(np.ndarray, sum(traced) / len(traced))

@@ -1,7 +1,6 @@
 """Rows of results: nets, methods and test scales on a data set -> errors, each with its protocol (sec. 4.1 to 4.4)."""
 
 import contextlib
-import hashlib
 import logging
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -11,11 +10,22 @@ import filelock
 import numpy as np
 
 from vgg_jax.data.pipeline import rescaled_images
-from vgg_jax.data.sources import Source, record_name
+from vgg_jax.data.sources import Source
+from vgg_jax.errors import InputError
 from vgg_jax.eval.dataset import Record, SetErrors, compute_part, loaded_ahead, own_share, set_errors, view_posteriors
+from vgg_jax.eval.identity import set_identity
 from vgg_jax.eval.nets import Net, check_class_names, read_net
 from vgg_jax.eval.protocol import Member, View, grid_of, views_of
-from vgg_jax.eval.stored import PART, fused_parts, mark_kept, missing_parts, open_folder, remove_unkept, write_part
+from vgg_jax.eval.stored import (
+    PART,
+    fused_parts,
+    mark_kept,
+    missing_parts,
+    open_folder,
+    remove_empty,
+    remove_unkept,
+    write_part,
+)
 from vgg_jax.processes import barrier, is_first
 from vgg_jax.progress import progress_bar
 from vgg_jax.report import Row
@@ -24,7 +34,6 @@ from vgg_jax.weights.load import load_stage
 logger = logging.getLogger(__name__)
 
 _BAR = "{desc}: {percentage:3.0f}%|{bar}| {n:.0f}/{total} [{elapsed}<{remaining}, {rate_fmt}]"
-_SAMPLED_RECORDS = 16  # whose names tell one data set from another
 
 
 class Request(NamedTuple):
@@ -78,6 +87,8 @@ def evaluate(
     work and must see the same files. pool_rounding: instead of each model's own. Raises InputError where nets and data
     have different classes, and for stored posteriors of another set.
     """
+    for request in requests:
+        _check_members(request.members)
     plans = [
         [_plan(member, request.method, data.split, flip, pool_rounding, output) for member in request.members]
         for request in requests
@@ -92,6 +103,8 @@ def evaluate(
     with contextlib.ExitStack() as stack:
         for root in sorted({folder.parent for folder in everything}):
             stack.enter_context(_one_writer(root))
+        if is_first():
+            stack.callback(remove_empty, everything)
         for key, net in nets.items():
             _store(net, folders[key], data, save_posteriors)
         barrier("posteriors stored")
@@ -100,10 +113,17 @@ def evaluate(
             errors = set_errors(fused_parts(paths), len(data.source))
             if errors.num_skipped:
                 logger.warning("%d of %d images could not be read: left out", errors.num_skipped, len(data.source))
-            yield Evaluated(_row(members, request.method, data, errors), errors.wrong, paths)
+            row = _row(members, request.method, data, errors, output or requests[0].members[0].stage.parent)
+            yield Evaluated(row, errors.wrong, paths)
         barrier("rows made")
         if is_first():
             remove_unkept(everything)
+
+
+def _check_members(members: Sequence[Member]) -> None:
+    for position, member in enumerate(members):
+        if member in members[:position]:
+            raise InputError(f"{member.stage} stands twice among the nets to fuse: name each once")
 
 
 def _plan(member: Member, method: str, split: str, flip: bool, pool_rounding: str | None, output: Path | None) -> _Plan:
@@ -117,7 +137,7 @@ def _plan(member: Member, method: str, split: str, flip: bool, pool_rounding: st
 def _store(net: Net, folders: dict[View, Path], data: DataSet, keep: bool) -> None:
     """Compute the posteriors of this process's share of a net's views, as far as they are not there."""
     count = len(data.source)
-    identity = _identity(data)
+    identity = set_identity(data.source, data.name, data.split)
     for folder in folders.values():
         open_folder(folder, identity)
         if keep:
@@ -147,25 +167,11 @@ def _store(net: Net, folders: dict[View, Path], data: DataSet, keep: bool) -> No
                 write_part(folders[view], index, part)
 
 
-def _identity(data: DataSet) -> dict[str, Any]:
-    """What tells one set from another: its names, its size, its classes and the names of some of its records."""
-    count = len(data.source)
-    sample = [record_name(data.source, index) for index in np.linspace(0, count - 1, _SAMPLED_RECORDS).astype(int)]
-    return {
-        "dataset": data.name,
-        "split": data.split,
-        "num_records": count,
-        "classes": _digest(data.source.class_names),
-        "records": _digest(sample),
-    }
+def _row(members: Sequence[_Plan], method: str, data: DataSet, errors: SetErrors, home: Path) -> Row:
+    """The row of one net, or of a fusion, whose fields are None where its members differ.
 
-
-def _digest(names: Sequence[str]) -> str:
-    return hashlib.sha256("\n".join(names).encode(errors="surrogateescape")).hexdigest()[:16]
-
-
-def _row(members: Sequence[_Plan], method: str, data: DataSet, errors: SetErrors) -> Row:
-    """The row of one net, or of a fusion, whose fields are None where its members differ."""
+    home: where it will be written; in its own workdir a net does not name itself.
+    """
     described = [_describe(plan) for plan in members]
     one = described[0]
     common = {name: value if all(d[name] == value for d in described) else None for name, value in one.items()}
@@ -175,6 +181,7 @@ def _row(members: Sequence[_Plan], method: str, data: DataSet, errors: SetErrors
         "dataset": data.name,
         "split": data.split,
         **{name: common[name] for name in ("stage", "arch", "seed", "train_scale", "checkpoint")},
+        "workdir": None if fusion or Path(one["workdir"]) == home else one["workdir"],
         **({"arch": " & ".join(dict.fromkeys(d["arch"] for d in described))} if fusion else {}),
         "method": method,
         "test_scales": common["test_scales"],

@@ -1,5 +1,7 @@
 """The prediction file of ILSVRC for a split whose labels are held back: five classes a line, the best first."""
 
+import hashlib
+import json
 import logging
 from pathlib import Path
 
@@ -7,11 +9,17 @@ import numpy as np
 
 from vgg_jax.eval.evaluation import DataSet, Evaluated
 from vgg_jax.eval.stored import fused_parts
-from vgg_jax.report import write_atomically
+from vgg_jax.report import ROW_KEY, Row, write_atomically
 
 logger = logging.getLogger(__name__)
 
 FIVE = 5
+
+
+def _digest(row: Row) -> str:
+    """Short, and another one for whatever else gives a protocol its own row: flip, rounding, seed, members, ..."""
+    protocol = json.dumps([row.get(field) for field in ROW_KEY])
+    return hashlib.sha256(protocol.encode()).hexdigest()[:8]
 
 
 def write_predictions(evaluated: Evaluated, folder: Path, data: DataSet) -> Path:
@@ -29,7 +37,7 @@ def write_predictions(evaluated: Evaluated, folder: Path, data: DataSet) -> Path
     row = evaluated.row
     scales = row["test_scales"] or sorted({q for member in row["members"] for q in member["test_scales"]})
     name = f"{data.split}-{row['arch'].replace(' ', '')}-{row['stage'] or 'fusion'}-{row['method']}-Q"
-    path = folder / "predictions" / f"{name}{'_'.join(map(str, scales))}.txt"
+    path = folder / "predictions" / f"{name}{'_'.join(map(str, scales))}-{_digest(row)}.txt"
     path.parent.mkdir(exist_ok=True)
     write_atomically(path, "\n".join(lines) + "\n")
     numbers = "ILSVRC2012_IDs" if ids else "positions in classes.txt, from 1: the server takes ILSVRC2012_IDs"

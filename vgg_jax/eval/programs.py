@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
@@ -20,6 +21,7 @@ LARGEST_SIDE = 1024  # beyond it an image is computed alone, so that a batch can
 DEFAULT_BATCH = 16  # on each device, at most
 SET_PIXELS = 4 * 256 * 384  # of a batch of a whole set, on each device
 RGB_RANGE = (0.0, 255.0)
+_BRIGHTEST = 300.0  # of a picture in 0..255; interpolation may overshoot
 _AXIS = "data"
 
 BatchSize = int | Callable[[int, int], int] | None  # by height and width
@@ -79,7 +81,9 @@ def batch_rows(program: Any, count: int, batch_size: int | None, devices: int = 
     first call choose the power of two that holds its ``count`` items, at most ``largest``.
     """
     if batch_size is not None:
-        return devices * batch_size
+        if not isinstance(batch_size, (int, np.integer)) or batch_size < 1:
+            raise InputError(f"batch_size is {batch_size!r}, but a whole number from 1 is expected, or None")
+        return devices * int(batch_size)
     each = -(-count // devices)
     return devices * _rows.setdefault((program, devices), min(largest, 1 << (each - 1).bit_length()))
 
@@ -171,9 +175,21 @@ def host_images(images: Any, value_range: tuple[float, float] | None = None) -> 
     for index, array in enumerate(arrays):
         if array.dtype != np.uint8 and not np.isfinite(array).all():
             raise InputError(f"image {index} has NaN or infinite pixels, but RGB values 0..255 are expected: mend it")
-    if value_range is None:
-        _check_looks([a for a in arrays if a.dtype != np.uint8])
+        if value_range is None and array.dtype != np.uint8 and array.size:
+            _check_looks(index, float(array.min()), float(array.max()))
     return arrays if (low, high) == RGB_RANGE else [to_rgb_range(a, (low, high)) for a in arrays]
+
+
+def traced_images(images: Any, value_range: tuple[float, float] | None) -> Any:
+    """One array [N, H, W, 3] with values 0..255 for work on traced values; what is concrete is checked all the same.
+
+    Raises InputError for a list, whose images may have several sizes.
+    """
+    if isinstance(images, (list, tuple)):
+        raise InputError("under jit, grad or vmap images must be one array [N, H, W, 3], not a list of images")
+    if not is_traced(images):
+        host_images(images, value_range)
+    return to_rgb_range(jnp.asarray(images), value_range)
 
 
 def to_rgb_range(images: Any, value_range: tuple[float, float] | None) -> Any:
@@ -186,27 +202,26 @@ def check_value_range(value_range: Any) -> tuple[float, float]:
     """(lowest, highest) of a value range, (0, 255) for None; anything but two rising numbers raises InputError."""
     try:
         low, high = (float(value) for value in (RGB_RANGE if value_range is None else value_range))
-        if low < high:
+        if low < high and np.isfinite((low, high)).all():
             return low, high
     except (TypeError, ValueError):
         pass
     raise InputError(f"value_range is {value_range!r}, but a pair (lowest, highest) is expected, as (0, 1) or (0, 255)")
 
 
-def _check_looks(arrays: Sequence[np.ndarray]) -> None:
-    """Raise InputError for floats that look like another range than 0..255, the commonest misuse."""
-    if not arrays or any(0 in a.shape for a in arrays):
-        return
-    lowest, highest = min(float(a.min()) for a in arrays), max(float(a.max()) for a in arrays)
+def _check_looks(index: int, lowest: float, highest: float) -> None:
+    """Raise InputError for values of a float image that look like another range than 0..255, the commonest misuse."""
     if lowest >= 0 and 0 < highest <= 1:
         looks, mend = "lie in [0, 1]", "multiply them by 255, or say value_range=(0, 1)"
     elif lowest < 0 and highest <= 16:
         looks, mend = "look divided by a standard deviation", "give the pixels themselves: the model normalises them"
     elif lowest < -50:
         looks, mend = "look as if a mean was subtracted", "give the pixels themselves: the model subtracts the mean"
+    elif highest > _BRIGHTEST:
+        looks, mend = "are brighter than 8 bits hold", "divide them, or say value_range=(0, 65535)"
     else:
         return
     raise InputError(
-        f"the images are floats from {lowest:.3g} to {highest:.3g}, which {looks}, but RGB values 0..255 are expected: "
-        f"{mend}; value_range=(0, 255) if they are meant so"
+        f"image {index} has values from {lowest:.3g} to {highest:.3g}, which {looks}, but RGB values 0..255 are "
+        f"expected: {mend}; value_range=(0, 255) if they are meant so"
     )

@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import shutil
+import zipfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -85,7 +86,7 @@ def read_parts(folder: Path) -> Iterator[Part]:
         try:
             with np.load(path, allow_pickle=False) as arrays:
                 yield Part(*(arrays[name] for name in Part._fields))
-        except (OSError, ValueError, KeyError, EOFError) as error:
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
             raise InputError(f"{path} holds no posteriors ({error}): remove it and evaluate again") from None
 
 
@@ -118,9 +119,16 @@ def mark_kept(folder: Path) -> None:
 
 
 def remove_unkept(folders: Sequence[Path]) -> None:
-    """Remove folders of posteriors that nobody asked to keep, and the folders above, SPLIT and posteriors, if empty."""
+    """Remove folders of posteriors that nobody asked to keep."""
     for folder in folders:
         if not (folder / "kept").exists():
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def remove_empty(folders: Sequence[Path]) -> None:
+    """Remove folders without any posteriors, and the folders above, SPLIT and posteriors, if they are empty then."""
+    for folder in folders:
+        if not any(folder.glob("*.npz")):
             shutil.rmtree(folder, ignore_errors=True)
     for root in {folder.parent for folder in folders}:
         with contextlib.suppress(OSError):  # not empty

@@ -121,7 +121,7 @@ def workdir_data(workdir: Path, split: str | None = None, data_path: str | None 
     data = config["data"]
     return DataSet(
         open_split(config, split, data_path),
-        dataset_name(config),
+        _name_at(config, data_path),
         split,
         data["on_error"],
         data["threads"],
@@ -129,9 +129,17 @@ def workdir_data(workdir: Path, split: str | None = None, data_path: str | None 
     )
 
 
-def source_data(source: str, path: str | None, split: str, on_error: str = "raise") -> DataSet:
-    """A data set by its source and path, for weights without a workdir."""
-    return DataSet(open_source(source, path or "", split), Path(path or source).name, split, on_error)
+def source_data(source: str, path: str | None, split: str | None, on_error: str = "raise") -> DataSet:
+    """A data set by its source and path, for weights without a workdir.
+
+    split: None means val, or of a folder without val/ all pictures; nothing is drawn from a folder's classes.
+    """
+    name = Path(path or source).name
+    fractions: dict[str, Any] = {"val_fraction": 0.0, "test_fraction": 0.0}
+    if split is None and source == "folder" and path and not (Path(path).expanduser() / "val").is_dir():
+        return DataSet(open_source(source, path, "train", **fractions), name, "all", on_error)
+    split = split or "val"
+    return DataSet(open_source(source, path or "", split, **fractions), name, split, on_error)
 
 
 def read_config(workdir: Path) -> Config:
@@ -147,6 +155,12 @@ def open_split(config: Config, split: str, data_path: str | None = None) -> Sour
     data = config["data"]
     options = {name: data[name] for name in ("split_seed", "val_fraction", "test_fraction", "images_per_class")}
     return open_source(data["source"], data_path or data["path"], split, **options)
+
+
+def _name_at(config: Config, data_path: str | None) -> str:
+    """The configured name where the data set has only moved; a folder of another name is another data set."""
+    moved = data_path is None or Path(data_path).name == Path(config["data"]["path"]).name
+    return dataset_name(config) if moved else Path(str(data_path)).name
 
 
 def dataset_name(config: Config) -> str:

@@ -22,6 +22,14 @@ _FLIP = {True: "averaged with the mirror image", False: "without the mirror imag
 _ROUNDING = {"floor": "down", "ceil": "up"}
 
 
+def _flips(rows: Sequence[Row]) -> list[str]:
+    """With or without the mirror image, by method where the methods differ."""
+    of_method: dict[str, str] = {row["method"].replace("_", " "): _FLIP[row["flip"]] for row in rows}
+    if len(set(of_method.values())) == 1:
+        return [next(iter(of_method.values()))]
+    return [f"{method}: {flip}" for method, flip in of_method.items()]
+
+
 def protocol_notes(measured: Sequence[Sequence[Row]]) -> list[str]:
     """Under which protocol our figures of a table were taken, and how exact one is; measured: our rows, by seed."""
     rows = [row for seeds in measured for row in seeds]
@@ -35,7 +43,7 @@ def protocol_notes(measured: Sequence[Sequence[Row]]) -> list[str]:
     conditions = [
         f"{values('dataset')}, {values('split')} split, {values('num_images')} images",
         *(f"multi-crop: {grid}x{grid} crops a scale" for grid in grids),
-        values("flip", _FLIP),
+        *_flips(rows),
         f"pooling rounds {values('pool_rounding', _ROUNDING)}",
         f"{values('checkpoint')} checkpoint",
     ]

@@ -53,7 +53,7 @@ def _mean(field: str) -> Callable[[Measured], Cell]:
         if row.paper.protocol is None:
             return "-"  # somebody else's system: not ours to run
         values = _values(row, field)
-        return round(statistics.fmean(values), 2) if values else None
+        return statistics.fmean(values) if values else None
 
     return cell
 
