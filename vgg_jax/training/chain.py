@@ -8,7 +8,7 @@ from typing import Any
 
 import jax
 
-from vgg_jax.checkpoint import find_step, open_checkpoints
+from vgg_jax.checkpoint import find_step
 from vgg_jax.data.sources import Source
 from vgg_jax.data.statistics import (
     IMAGENET_STATISTICS,
@@ -107,12 +107,12 @@ def _train_stage(config: Config, name: str, workdir: Path, model: VGG, inputs: S
 def _stage_row(config: Config, name: str, workdir: Path) -> Row:
     """The single-scale dense row of a stage's best checkpoint, computed unless results.json has it."""
     scales = (single_scale(config.stages[name].scale),)
-    with open_checkpoints(workdir / name / "checkpoints", alone=True) as manager:
-        protocol = {
-            **{"stage": name, "split": config.eval.split, "step": find_step(manager, "best"), "checkpoint": "best"},
-            **{"method": "dense", "test_scales": list(scales), "num_skipped": 0},
-            **{"flip": True, "pool_rounding": config.model.pool_rounding},
-        }
+    best = find_step(workdir / name / "checkpoints", "best")
+    protocol = {
+        **{"stage": name, "split": config.eval.split, "step": best, "checkpoint": "best"},
+        **{"method": "dense", "test_scales": list(scales), "num_skipped": 0},
+        **{"flip": True, "pool_rounding": config.model.pool_rounding},
+    }
     for row in read_rows(workdir / "results.json"):
         if protocol.items() <= row.items():
             return row

@@ -18,7 +18,7 @@ from vgg_jax.data.sources import Source
 from vgg_jax.data.statistics import ColourStatistics
 from vgg_jax.errors import InputError
 from vgg_jax.model import VGG
-from vgg_jax.processes import is_first
+from vgg_jax.processes import first_alone, is_first
 from vgg_jax.progress import progress_bar
 from vgg_jax.training import parallel
 from vgg_jax.training.batches import stage_batches
@@ -66,6 +66,7 @@ def run_stage(
     step_options = {"batch_size": train.batch_size, "micro_batches": train.micro_batches, "reduction": train.reduction}
     droppable = _is_long(model, train.batch_size)
     train_step = parallel.parallel_train_step(objective, sgd, inputs.mesh, **step_options, donate=not droppable)
+    first_alone(lambda: checkpoint.set_damaged_aside(directory / "checkpoints"))
     with checkpoint.open_checkpoints(directory / "checkpoints") as manager:
         state, progress, init = start_or_resume(manager, start, sgd, stage, model, inputs.mesh)
         if (progress.rate.finished or progress.step >= stage.steps) and not progress.validation_due:

@@ -48,21 +48,22 @@ def start_or_resume(
     manager: Any, start: Callable[[], tuple[Params, str]], sgd: Any, stage: Any, model: VGG, mesh: Mesh
 ) -> tuple[TrainState, Progress, str]:
     """State, progress and the words for where the params came from."""
-    step = checkpoint.find_step(manager, "latest")
+    directory = manager.directory
+    step = checkpoint.find_step(directory, "latest")
     if step is None:
         params, init = start()
         logger.info("a fresh start from %s", init)
         state = parallel.replicate(init_state(params, sgd, stage.train_layers), mesh)
         return state, Progress(0, RateState(stage.learning_rate)), init
-    info = checkpoint.read_info(manager, step)
+    info = checkpoint.read_info(directory, step)
     saved, now = info["model"], _listed(model_fields(model))
     differing = [f"{k}: checkpoint {saved.get(k)}, now {v}" for k, v in now.items() if saved.get(k) != v]
     if differing:
-        raise InputError(f"the checkpoint in {manager.directory} is of another model: {'; '.join(differing)}")
+        raise InputError(f"the checkpoint in {directory} is of another model: {'; '.join(differing)}")
     fresh = jax.eval_shape(lambda params: init_state(params, sgd, stage.train_layers), params_shapes(model))
     shapes = parallel.replicated_shapes(fresh, mesh)
     targets = {"params": shapes.params, "optimizer": {"step": shapes.step, "opt_state": shapes.opt_state}}
-    restored = checkpoint.restore(manager, step, targets)
+    restored = checkpoint.restore(directory, step, targets)
     logger.info("%s: resumed at step %d", info["stage"], step)
     record = info["progress"]
     progress = Progress(**{**record, "rate": RateState(**record["rate"])})
