@@ -1,6 +1,5 @@
 import gc
 import resource
-import subprocess
 
 import jax
 import jax.numpy as jnp
@@ -8,9 +7,10 @@ import numpy as np
 import pytest
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
+from small_disk import fill, read_only, small_disk
 
 from vgg_jax import InputError
-from vgg_jax.checkpoint import find_step, open_checkpoints, read_info, restore, save
+from vgg_jax.checkpoint import SaveFailed, find_step, open_checkpoints, read_info, restore, save
 
 
 def tree(step, size=4):
@@ -126,31 +126,22 @@ NO_SPACE = r"the checkpoint of step 2 could not be saved in .*: .*; the earlier 
 
 
 @pytest.fixture
-def small_disk(tmp_path):
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(folder)]
-    try:
-        mounted = subprocess.run(mount, capture_output=True, text=True)
-    except OSError as error:
-        pytest.skip(f"a small disk to fill needs the command mount, which did not start: {error}")
-    if mounted.returncode:
-        pytest.skip(f"a small disk to fill is mounted as tmpfs, which needs root: {mounted.stderr.strip()}")
-    yield folder
-    subprocess.run(["umount", "--lazy", str(folder)], check=True)
+def disk(tmp_path):
+    with small_disk(tmp_path / "disk") as folder:
+        yield folder
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # orbax leaves coroutines behind
-def test_a_full_disk_costs_no_earlier_checkpoint(small_disk):
-    with open_checkpoints(small_disk / "checkpoints") as manager:
+def test_a_full_disk_costs_no_earlier_checkpoint(disk):
+    with open_checkpoints(disk / "checkpoints") as manager:
         save_step(manager, 1, 50.0)
-        ballast = small_disk / "ballast"
+        ballast = disk / "ballast"
         ballast.write_bytes(bytes(3 << 20))
         with pytest.raises(InputError, match=NO_SPACE):
             save_step(manager, 2, 40.0, size=LARGE)
         gc.collect()  # here, where orbax's warnings are ignored
         assert_holds(manager, 1)
-    with open_checkpoints(small_disk / "checkpoints") as manager:
+    with open_checkpoints(disk / "checkpoints") as manager:
         assert (find_step(manager.directory, "best"), find_step(manager.directory, "latest")) == (1, 1)
         assert_holds(manager, 1)
         ballast.unlink()
@@ -174,3 +165,32 @@ def test_a_write_that_fails_midway_costs_no_earlier_checkpoint(tmp_path):
     with open_checkpoints(tmp_path) as manager:
         assert (find_step(manager.directory, "best"), find_step(manager.directory, "latest")) == (1, 1)
         assert_holds(manager, 1)
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # orbax leaves coroutines behind
+def test_a_read_only_disk_costs_no_earlier_checkpoint(disk):
+    with open_checkpoints(disk / "checkpoints") as manager:
+        save_step(manager, 1, 50.0)
+        with read_only(disk):
+            with pytest.raises(SaveFailed, match=NO_SPACE.replace("; the", ".*Read-only.*; the")):
+                save_step(manager, 2, 40.0)
+            assert_holds(manager, 1)
+        gc.collect()  # here, where orbax's warnings are ignored
+        save_step(manager, 3, 30.0)
+        assert_holds(manager, 3)
+        assert manager.all_steps() == [1, 3]
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # orbax leaves coroutines behind
+def test_saves_that_fail_leave_nothing_behind(disk):
+    with open_checkpoints(disk / "checkpoints") as manager:
+        save_step(manager, 1, 50.0)
+        ballast = fill(disk)
+        for step in (2, 3):
+            with pytest.raises(SaveFailed):
+                save_step(manager, step, 40.0, size=LARGE)
+            gc.collect()  # here, where orbax's warnings are ignored
+        ballast.unlink()
+        assert sorted(path.name for path in (disk / "checkpoints").iterdir()) == ["1"]
+        save_step(manager, 4, 40.0, size=LARGE)
+        assert_holds(manager, 4, size=LARGE)

@@ -30,6 +30,10 @@ CHECKPOINTS = ("best", "latest")
 DAMAGED = "damaged"  # folder beside the steps, of those that are no longer what was saved
 
 
+class SaveFailed(InputError):
+    """A full or a read-only disk, say, when a checkpoint was to be saved."""
+
+
 def open_checkpoints(directory: str | Path) -> ocp.CheckpointManager:
     """The manager that saves to a directory of checkpoints, made if absent. Close it when done (a context manager).
 
@@ -53,8 +57,8 @@ def save(
 ) -> None:
     """Save named pytrees of arrays (``items``) and a JSON record (``info``) at a step; returns when they are on disk.
 
-    error: validation top-1 error of this step, None if it was not measured. A save that fails leaves the earlier
-    checkpoints as they were and raises InputError that says why; a later one may be tried.
+    error: validation top-1 error of this step, None if it was not measured. Where that fails, raises SaveFailed; the
+    earlier checkpoints are as they were, and a later step may be saved. Raises InputError for a step that is not later.
     """
     metrics = None if error is None or not math.isfinite(error) else {METRIC: error, "step": step}
     arguments = {name: ocp.args.StandardSave(tree) for name, tree in items.items()}
@@ -68,9 +72,9 @@ def save(
     except Exception as reason:  # tensorstore reports a full disk as a ValueError, the file system as an OSError
         for half_written in directory.glob(f"{step}.orbax-checkpoint-tmp*"):
             shutil.rmtree(half_written, ignore_errors=True)
-        raise InputError(
+        raise SaveFailed(
             f"the checkpoint of step {step} could not be saved in {directory}: {_first_line(reason)}; "
-            "the earlier checkpoints are intact: free some disk space and start the same command again"
+            "the earlier checkpoints are intact: free some disk space; a run that stopped goes on by the same command"
         ) from reason
     if not saved:
         raise InputError(f"{directory} already holds step {step} or a later one: use a fresh workdir")
@@ -208,9 +212,7 @@ def _restore(folder: Path, arguments: Mapping[str, Any], alone: bool) -> Any:
         options = ocp.options.MultiprocessingOptions(
             here, active_processes={here}, barrier_sync_key_prefix=f"process{here}"
         )
-    handler = ocp.CompositeCheckpointHandler(
-        composite_options=ocp.CompositeOptions(multiprocessing_options=options)
-    )
+    handler = ocp.CompositeCheckpointHandler(composite_options=ocp.CompositeOptions(multiprocessing_options=options))
     with ocp.Checkpointer(handler, multiprocessing_options=options) as reader:
         return reader.restore(folder.absolute(), args=ocp.args.Composite(**arguments))
 

@@ -60,6 +60,7 @@ def base() -> ConfigDict:
                 "colour_shift": True,
                 "validate_every": 0,  # steps; 0: once an epoch
                 "checkpoint_every": 0,  # steps between validations too; 0: at validations alone
+                "on_save_error": "stop",  # stop | continue: go on, and save again when it is next due
                 "log_every": 10,
             },
             "optimizer": {

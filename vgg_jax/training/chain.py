@@ -69,10 +69,17 @@ def run_chain(config: Config, workdir: str | Path) -> list[Row]:
                 _train_stage(config, name, workdir, model, inputs)
             finally:
                 if is_first():
-                    logs = {stage: read_log(workdir / stage) for stage in config.chain}
-                    plot_learning_curves(logs, workdir / "learning_curve.png")
+                    _plot(config, workdir)
             rows.append(_stage_row(config, name, workdir))
         return rows
+
+
+def _plot(config: Config, workdir: Path) -> None:
+    path = workdir / "learning_curve.png"
+    try:
+        plot_learning_curves({stage: read_log(workdir / stage) for stage in config.chain}, path)
+    except OSError as error:  # a full disk, of which the save that failed before tells more
+        logger.warning("%s could not be drawn: %s", path, error.strerror)
 
 
 def _freeze(config: Config, workdir: Path, sources: dict[str, Source]) -> None:

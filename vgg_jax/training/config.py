@@ -29,6 +29,7 @@ def check_config(config: Any) -> None:
         if value < least:
             raise InputError(f"{field} is {value}, but at least {least} is expected")
     _check_choice("train.reduction", config.train.reduction, REDUCTIONS)
+    _check_choice("train.on_save_error", config.train.on_save_error, ("stop", "continue"))
     _check_choice("rate_control.split", config.rate_control.split, ("val", "train"))
     _check_choice("eval.split", config.eval.split, SPLITS)
     _check_choice("model.pool_rounding", config.model.pool_rounding, POOL_ROUNDINGS)

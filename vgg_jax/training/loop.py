@@ -63,9 +63,14 @@ def run_stage(
     objective = Objective(
         model, colour and colour.eigenvalues, colour and colour.eigenvectors, seed, stage.train_layers
     )
-    step_options = {"batch_size": train.batch_size, "micro_batches": train.micro_batches, "reduction": train.reduction}
     droppable = _is_long(model, train.batch_size)
-    train_step = parallel.parallel_train_step(objective, sgd, inputs.mesh, **step_options, donate=not droppable)
+    train_step = parallel.parallel_train_step(
+        *(objective, sgd, inputs.mesh),
+        batch_size=train.batch_size,
+        micro_batches=train.micro_batches,
+        reduction=train.reduction,
+        donate=not droppable,
+    )
     first_alone(lambda: checkpoint.set_damaged_aside(directory / "checkpoints"))
     with checkpoint.open_checkpoints(directory / "checkpoints") as manager:
         state, progress, init = start_or_resume(manager, start, sgd, stage, model, inputs.mesh)
@@ -83,7 +88,8 @@ def run_stage(
         )
         validate = make_validation(config, stage, model, inputs.val, inputs.mesh)
         epoch_steps = max(1, len(inputs.train) // train.batch_size)
-        with StageLog(directory, progress.step) as log, contextlib.closing(batches):
+        may_fail = train.on_save_error == "continue"
+        with StageLog(directory, progress.step, may_fail=may_fail) as log, contextlib.closing(batches):
             run = _Run(config, stage, info, manager, log, validate, epoch_steps, model.num_classes, droppable)
             _train(run, train_step, state, progress, batches, inputs.mesh)
 
@@ -138,11 +144,19 @@ def _train(
     def stop() -> None:
         """Save the last settled step, if it is not, and raise; a step that runs on is dropped and done again later."""
         if progress.step > saved:
-            save(run.manager, run.info, settled, progress, None, again=False)
+            save(run.manager, run.info, settled, progress)
         raise signals.Stopped
 
+    def keep(error: float | None = None, again: bool = False) -> None:
+        """Save the settled state; at the end of a stage that must not fail."""
+        nonlocal saved
+        at_end = progress.rate.finished or progress.step >= stage.steps
+        may_fail = train.on_save_error == "continue" and not at_end
+        if save(run.manager, run.info, settled, progress, error, again=again, may_fail=may_fail):
+            saved = progress.step
+
     def validate_and_save() -> None:
-        nonlocal progress, saved
+        nonlocal progress
         step, again = progress.step, progress.validation_due
         progress = progress._replace(validation_due=True)
         try:
@@ -150,8 +164,7 @@ def _train(
         except signals.Stopped:
             stop()
         progress = progress._replace(validation_due=False)
-        save(run.manager, run.info, settled, progress, error, again=again)
-        saved = step
+        keep(error, again)
 
     images = train.batch_size
     with (
@@ -191,8 +204,7 @@ def _train(
             if due:
                 validate_and_save()
             elif settled is state:
-                save(run.manager, run.info, state, progress, None, again=False)
-                saved = step
+                keep()
 
 
 def _validated(run: _Run, params: Params, progress: Progress, step: int, on_schedule: bool) -> tuple[float, Progress]:

@@ -29,19 +29,34 @@ class Progress(NamedTuple):
 
 
 def save(
-    manager: Any, info: dict[str, Any], state: TrainState, progress: Progress, error: float | None, *, again: bool
-) -> None:
+    manager: Any,
+    info: dict[str, Any],
+    state: TrainState,
+    progress: Progress,
+    error: float | None = None,
+    *,
+    again: bool = False,
+    may_fail: bool = False,
+) -> bool:
     """Checkpoint: params apart from the optimizer's state, so that evaluation reads no more than it needs.
 
     error: validation top-1 error, None if it was not measured. again: in place of the checkpoint of this step that was
-    saved before its validation.
+    saved before its validation. may_fail: a failure is a warning, and the result False; several processes, of which one
+    may have failed alone, stop.
     """
     record = {**progress._asdict(), "rate": progress.rate._asdict()}
     info = {**info, "step": progress.step, "progress": record, "val_top1_error": error}
     items = {"params": state.params, "optimizer": {"step": state.step, "opt_state": state.opt_state}}
     if again:
         manager.delete(progress.step)
-    checkpoint.save(manager, progress.step, items, info, error)
+    try:
+        checkpoint.save(manager, progress.step, items, info, error)
+    except checkpoint.SaveFailed as failure:
+        if not may_fail or jax.process_count() > 1:
+            raise
+        logger.warning("%s; the training goes on, and saves again when a checkpoint is next due", failure)
+        return False
+    return True
 
 
 def start_or_resume(

@@ -14,7 +14,7 @@ from vgg_jax.report import write_atomically
 # Fields that may change between runs of one workdir: they do not touch the numbers.
 FREE_FIELDS = (
     *("data.path", "data.workers", "data.threads", "eval.batch_size"),
-    *("train.micro_batches", "train.log_every", "train.checkpoint_every"),
+    *("train.micro_batches", "train.log_every", "train.checkpoint_every", "train.on_save_error"),
 )
 
 
