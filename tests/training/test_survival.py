@@ -1,9 +1,11 @@
-"""Runs that meet damaged checkpoints and full disks, and end where others end."""
+"""Runs that meet damaged checkpoints, full disks and batches that are not finite, and end where others end."""
 
 import gc
+import json
 import logging
 import shutil
 
+import numpy as np
 import pytest
 from running_scripts import write_noise
 from saved_state import latest_checkpoint
@@ -13,7 +15,7 @@ from configs.base import base, stage
 from vgg_jax import InputError, checkpoint
 from vgg_jax.compilation import compiler_options
 from vgg_jax.eval.workdir import evaluate_stages
-from vgg_jax.training import parallel
+from vgg_jax.training import loop, parallel
 from vgg_jax.training.chain import run_chain
 from vgg_jax.training.log import read_log
 from vgg_jax.weights.load import load_stage
@@ -154,3 +156,39 @@ def test_a_full_disk(straight, pictures, disk, full_at, messages):
     assert f"s256: resumed at step {STEPS - 1}" in messages.text
     assert latest_checkpoint(workdir) == latest_checkpoint(straight)
     assert read_log(workdir / "s256") == read_log(straight / "s256")
+
+
+@pytest.fixture
+def bad_batches(monkeypatch):
+    """The batches of steps 2 and 4 have a label that is no class: their loss is NaN."""
+    batches = loop.stage_batches
+
+    def spoiled(*arguments, first_step, **options):
+        for step, batch in enumerate(batches(*arguments, first_step=first_step, **options), first_step + 1):
+            yield {**batch, "label": np.full_like(batch["label"], 1000)} if step in (2, 4) else batch
+
+    monkeypatch.setattr(loop, "stage_batches", spoiled)
+
+
+def test_updates_that_are_not_finite(pictures, tmp_path, bad_batches, messages):
+    """At most one in a stage: the second stops the run; with two it goes on, and remembers the first."""
+    with pytest.raises(InputError, match="the loss is nan at step 4: the training diverged"):
+        run_chain(make_config(pictures, skip_nonfinite=1), tmp_path)
+    assert "s256 step 2: not finite, skipped (1 of at most 1)" in messages.text
+    run_chain(make_config(pictures, skip_nonfinite=2), tmp_path)
+    assert "s256: resumed at step 3" in messages.text
+    assert "s256 step 4: not finite, skipped (2 of at most 2)" in messages.text
+    rows = {row["step"]: row for row in read_log(tmp_path / "s256") if "skipped" in row}
+    assert [rows[step]["skipped"] for step in sorted(rows)] == [0, 1, 1, 2, 2, 2]
+    assert [step for step in rows if "train_loss" in rows[step]] == [1, 3, 5, 6]
+    assert latest_checkpoint(tmp_path)[1]["progress"]["skipped"] == 2
+    config = json.loads((tmp_path / "config.json").read_text())
+    assert config["train"]["skip_nonfinite"] == 2
+    with pytest.raises(InputError, match=r"train.skip_nonfinite: saved 2, now 1"):
+        run_chain(make_config(pictures, skip_nonfinite=1), tmp_path)
+
+
+def test_without_the_field_a_loss_that_is_not_finite_stops(pictures, tmp_path, bad_batches):
+    with pytest.raises(InputError, match="the loss is nan at step 2: the training diverged"):
+        run_chain(make_config(pictures), tmp_path)
+    assert checkpoint.find_intact_step(tmp_path / "s256" / "checkpoints", "latest") == 1

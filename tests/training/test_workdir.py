@@ -169,6 +169,16 @@ def test_on_error_may_turn_to_skip_and_not_back(workdir, config):
         check_identity(workdir, config.to_dict())
 
 
+def test_more_updates_may_be_skipped_and_not_fewer(workdir, config):
+    old = config.to_dict()
+    del old["train"]["skip_nonfinite"]  # a workdir that was made before the field was
+    check_identity(workdir, old)
+    for updates in (0, 2, 3):
+        check_identity(workdir, changed(config, "train.skip_nonfinite", updates).to_dict())
+    with pytest.raises(InputError, match=r"train.skip_nonfinite: saved 3, now 2"):
+        check_identity(workdir, changed(config, "train.skip_nonfinite", 2).to_dict())
+
+
 def test_before_the_first_checkpoint_a_mistake_may_be_mended(tmp_path, config):
     check_identity(tmp_path, changed(config, "model.arch", "F").to_dict())
     (tmp_path / "classes.txt").write_text("of another data set\n")

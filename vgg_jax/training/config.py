@@ -21,6 +21,7 @@ def check_config(config: Any) -> None:
         ("train.log_every", config.train.log_every, 1),
         ("train.validate_every", config.train.validate_every, 0),
         ("train.checkpoint_every", config.train.checkpoint_every, 0),
+        ("train.skip_nonfinite", config.train.skip_nonfinite, 0),
         ("rate_control.patience", config.rate_control.patience, 1),
         ("data.threads", config.data.threads, 1),
         ("data.workers", config.data.workers, 0),

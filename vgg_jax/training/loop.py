@@ -70,6 +70,7 @@ def run_stage(
         micro_batches=train.micro_batches,
         reduction=train.reduction,
         donate=not droppable,
+        skip_nonfinite=train.skip_nonfinite > 0,
     )
     first_alone(lambda: checkpoint.set_damaged_aside(directory / "checkpoints"))
     with checkpoint.open_checkpoints(directory / "checkpoints") as manager:
@@ -127,17 +128,24 @@ def _train(
             time.sleep(_POLL)
         step, metrics = pending[0], {key: float(value) for key, value in pending[1].items()}
         pending = None
-        _check_finite("loss", metrics["loss"], step, stage)
-        _check_finite("size of the update", metrics["update_norm"], step, stage)
-        window.append(metrics)
-        progress = progress._replace(
-            step=step,
-            train_error_sum=progress.train_error_sum + metrics["top1_error"],
-            train_error_steps=progress.train_error_steps + 1,
-        )
+        if metrics.pop("skipped", False) and progress.skipped < train.skip_nonfinite:
+            progress = progress._replace(step=step, skipped=progress.skipped + 1)
+            counted = (progress.skipped, train.skip_nonfinite)
+            logger.warning("%s step %d: not finite, skipped (%d of at most %d)", run.info["stage"], step, *counted)
+        else:
+            _check_finite("loss", metrics["loss"], step, stage)
+            _check_finite("size of the update", metrics["update_norm"], step, stage)
+            window.append(metrics)
+            progress = progress._replace(
+                step=step,
+                train_error_sum=progress.train_error_sum + metrics["top1_error"],
+                train_error_steps=progress.train_error_steps + 1,
+            )
         bar.set_postfix(loss=f"{metrics['loss']:.3f}", refresh=False)
         if step % train.log_every == 0 or step == stage.steps:
-            means = {f"train_{key}": float(np.mean([m[key] for m in window])) for key in metrics}
+            means = {f"train_{key}": float(np.mean([m[key] for m in window])) for key in metrics if window}
+            if train.skip_nonfinite:
+                means["skipped"] = progress.skipped
             run.log.write(step, **means, learning_rate=_rate(stage, run.config, progress, step - 1))
             window.clear()
 

@@ -39,12 +39,14 @@ def parallel_train_step(
     micro_batches: int = 8,
     reduction: str = "ordered",
     donate: bool = True,
+    skip_nonfinite: bool = False,
 ) -> Step:
     """The jitted step over a mesh: state replicated, batch split; gradients reduced in float32.
 
     reduction: "ordered" adds the gradients of the micro-batches in one fixed order, so that the result has the same
         bits on 1, 2, 4, ... devices; "all_reduce" leaves the order to the machine, which can be faster.
     donate: whether the new state takes the place of the old one in memory.
+    skip_nonfinite: see `train_step`.
     Raises InputError where batch, micro-batches and devices do not divide.
     """
     devices = mesh.size
@@ -55,6 +57,7 @@ def parallel_train_step(
         optimizer=optimizer,
         batch_size=batch_size,
         micro_batches=micro_batches // devices,
+        skip_nonfinite=skip_nonfinite,
         varying=_varying,
         all_reduce=_ordered_all_reduce if reduction == "ordered" else _plain_all_reduce,
     )

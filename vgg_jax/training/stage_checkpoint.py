@@ -25,6 +25,7 @@ class Progress(NamedTuple):
     rate: RateState
     train_error_sum: float = 0.0  # of the steps since the last validation
     train_error_steps: int = 0
+    skipped: int = 0  # updates that were not finite, in the whole stage
     validation_due: bool = False  # the run was stopped between this step and its validation
 
 
