@@ -4,7 +4,7 @@ import os
 import subprocess
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from vgg_jax.checksums import NAME, find_damage, has_checksums, write_checksums
@@ -152,6 +152,7 @@ def damaged(tmp_path_factory):
     return folder
 
 
+@example(record=sealed({**TRUE, "info": {"bytes": "\x1f", "sha256": ""}}))  # found by the long run
 @given(record=RECORDS)
 def test_fuzz_any_record_is_judged_and_the_weights_are_never_trusted_wrongly(intact, damaged, record):
     for folder in (intact, damaged):

@@ -121,6 +121,12 @@ def test_an_error_that_changed_chooses_no_best(directory, warnings):
     assert "step 3 in" in warnings.text and "metrics/metrics" in warnings.text
 
 
+def test_the_best_whose_error_changed_is_not_passed_over_in_silence(directory, warnings):
+    (directory / "2" / "metrics" / "metrics").write_text('{"top1_error": 90.0, "step": 2}')
+    assert find_intact_step(directory, "best") == 3
+    assert "step 2 in" in warnings.text and "metrics/metrics" in warnings.text
+
+
 def test_a_damaged_step_is_moved_aside_and_saved_again(directory, warnings):
     flip(directory / "3" / "info" / "metadata", np.random.default_rng(0))
     for name in ("3", "3.1", "3.2"):

@@ -77,7 +77,6 @@ class _Appended:
             return
         with self.path.open("r+b" if self.path.exists() else "wb") as file:
             file.seek(self._size)
-            file.truncate()
             file.write(self.unwritten)
         self._size += len(self.unwritten)
         self.unwritten = b""
