@@ -3,6 +3,7 @@
 import logging
 import os
 import sys
+import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from absl import logging as absl_logging
 from jax.errors import JaxRuntimeError
 from tqdm import tqdm
 
+from vgg_jax import errors
 from vgg_jax.errors import InputError
 from vgg_jax.processes import LOST
 from vgg_jax.signals import PREEMPTED, Stopped
@@ -51,6 +53,8 @@ def _with_errors_told(main: Main) -> Main:
             main(argv)
         except (InputError, OSError) as error:  # an OSError names its file: a full disk, a folder that is no folder
             _end(f"error: {error}", 1)
+        except FloatingPointError as error:  # of --debug_nans
+            _end(f"error: a value that is not finite was computed{_place(error)}: {error}", 1)
         except Stopped:
             _end("stopped: the same command goes on from here", PREEMPTED)
         except JaxRuntimeError as error:
@@ -59,6 +63,13 @@ def _with_errors_told(main: Main) -> Main:
             _end(f"error: {str(error).splitlines()[0]}", LOST)
 
     return wrapped
+
+
+def _place(error: Exception) -> str:
+    """Where in our code an exception came from."""
+    package = str(Path(errors.__file__).parent)
+    ours = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename.startswith(package)]
+    return f" in {ours[-1].name} ({ours[-1].filename}:{ours[-1].lineno})" if ours else ""
 
 
 def _end(sentence: str, status: int) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from absl import flags
 from distributed import start_processes
 from ml_collections import config_flags
+from numerics import set_numerics
 
 from command_line import run
 
@@ -18,6 +19,7 @@ flags.mark_flag_as_required("config")
 
 def main(_: object) -> None:
     """Run the chain and print its table of results."""
+    set_numerics()
     start_processes()
     from vgg_jax.processes import is_first
     from vgg_jax.report import results_table

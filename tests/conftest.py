@@ -10,10 +10,15 @@ os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
 import jax
 import pytest
 from absl import flags
+from hypothesis import settings
 
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 flags.FLAGS.mark_as_parsed()  # grain's workers read a flag
+
+settings.register_profile("default", settings.default, deadline=None)  # no test asserts a time
+settings.register_profile("fuzz", settings.default, deadline=None, max_examples=100_000)  # --hypothesis-profile=fuzz
+settings.load_profile("default")
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 EXPERIMENTS = REPOSITORY / "experiments"

@@ -9,9 +9,8 @@ from vgg_jax import checkpoint
 
 def latest_checkpoint(workdir, name="s256"):
     """Every byte of a stage's latest checkpoint that the training goes on from, and its record."""
-    with checkpoint.open_checkpoints(workdir / name / "checkpoints") as manager:
-        step = checkpoint.find_step(manager, "latest")
-        info = checkpoint.read_info(manager, step)
+    step = checkpoint.find_step(workdir / name / "checkpoints", "latest")
+    info = checkpoint.read_info(workdir / name / "checkpoints", step)
     with StandardCheckpointer() as reader:
         here = jax.sharding.SingleDeviceSharding(jax.devices()[0])
         arrays = []

@@ -1,6 +1,5 @@
 import gc
 import resource
-import subprocess
 
 import jax
 import jax.numpy as jnp
@@ -8,9 +7,10 @@ import numpy as np
 import pytest
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
+from small_disk import fill, read_only, small_disk
 
 from vgg_jax import InputError
-from vgg_jax.checkpoint import find_step, open_checkpoints, read_info, restore, save
+from vgg_jax.checkpoint import SaveFailed, find_step, open_checkpoints, read_info, restore, save
 
 
 def tree(step, size=4):
@@ -25,9 +25,9 @@ def save_step(manager, step, error=None, size=4):
 
 
 def assert_holds(manager, step, size=4):
-    restored = restore(manager, step, {"params": tree(0, size)})["params"]
+    restored = restore(manager.directory, step, {"params": tree(0, size)})["params"]
     jax.tree.map(np.testing.assert_array_equal, restored, tree(step, size))
-    assert read_info(manager, step)["step"] == step
+    assert read_info(manager.directory, step)["step"] == step
 
 
 def test_the_latest_two_and_the_best_are_kept(tmp_path):
@@ -36,10 +36,10 @@ def test_the_latest_two_and_the_best_are_kept(tmp_path):
             save_step(manager, step, error)
         assert sorted(manager.all_steps()) == [2, 5, 6]
     with open_checkpoints(tmp_path) as manager:  # another process finds the same
-        assert (find_step(manager, "best"), find_step(manager, "latest")) == (2, 6)
+        assert (find_step(manager.directory, "best"), find_step(manager.directory, "latest")) == (2, 6)
         assert_holds(manager, 2)
         assert_holds(manager, 6)
-        assert read_info(manager, 2) == {"step": 2, "error": 40.0}
+        assert read_info(manager.directory, 2) == {"step": 2, "error": 40.0}
 
 
 @pytest.mark.parametrize("reopened", [False, True])
@@ -50,7 +50,7 @@ def test_on_ties_the_earlier_is_the_best(tmp_path, reopened):
         if reopened:
             manager.close()
             manager = open_checkpoints(tmp_path)
-    assert find_step(manager, "best") == 2
+    assert find_step(manager.directory, "best") == 2
     assert sorted(manager.all_steps()) == [2, 4, 5]
     manager.close()
 
@@ -60,15 +60,15 @@ def test_a_checkpoint_without_an_error_is_never_the_best(tmp_path, error):
     with open_checkpoints(tmp_path) as manager:
         save_step(manager, 1, 100.0)
         save_step(manager, 2, error)
-        assert (find_step(manager, "best"), find_step(manager, "latest")) == (1, 2)
+        assert (find_step(manager.directory, "best"), find_step(manager.directory, "latest")) == (1, 2)
 
 
 def test_without_any_error_the_latest_stands_for_the_best(tmp_path):
     with open_checkpoints(tmp_path) as manager:
-        assert find_step(manager, "best") is None
+        assert find_step(manager.directory, "best") is None
         save_step(manager, 1)
         save_step(manager, 2)
-        assert find_step(manager, "best") == 2
+        assert find_step(manager.directory, "best") == 2
 
 
 def test_a_relative_directory(tmp_path, monkeypatch):
@@ -82,7 +82,7 @@ def test_restore_onto_other_devices(tmp_path):
     two, eight = (NamedSharding(Mesh(np.array(jax.devices()[:n]), ("data",)), P()) for n in (2, 8))
     with open_checkpoints(tmp_path) as manager:
         save(manager, 1, {"params": jax.device_put(tree(1), two)}, {"step": 1}, None)
-        restored = restore(manager, 1, {"params": jax.device_put(tree(0), eight)})["params"]
+        restored = restore(manager.directory, 1, {"params": jax.device_put(tree(0), eight)})["params"]
     assert restored["fc8"]["kernel"].sharding == eight
     jax.tree.map(np.testing.assert_array_equal, restored, tree(1))
 
@@ -94,14 +94,14 @@ def test_restore_into_other_shapes(tmp_path, array, size):
         kernel, target = np.ones((4, 3), np.float32), np.ones((size, 3), np.float32)
         save(manager, 1, {"params": {"kernel": kernel}}, {"step": 1}, None)
         with pytest.raises(InputError, match=r"the checkpoint of step 1 in .* cannot be restored: .*\(4, 3\)"):
-            restore(manager, 1, {"params": {"kernel": array(target)}})
+            restore(manager.directory, 1, {"params": {"kernel": array(target)}})
 
 
 def test_restore_of_other_layers(tmp_path):
     with open_checkpoints(tmp_path) as manager:
         save_step(manager, 1)
         with pytest.raises(InputError, match=r"the checkpoint of step 1 in .* cannot be restored"):
-            restore(manager, 1, {"params": {**tree(0), "fc9": tree(0)["fc8"]}})
+            restore(manager.directory, 1, {"params": {**tree(0), "fc9": tree(0)["fc8"]}})
 
 
 @pytest.mark.parametrize("step", [1, 2])
@@ -118,7 +118,7 @@ def test_unknown_checkpoint(tmp_path):
         open_checkpoints(tmp_path) as manager,
         pytest.raises(InputError, match="unknown checkpoint 'last': choose one of best, latest"),
     ):
-        find_step(manager, "last")
+        find_step(manager.directory, "last")
 
 
 LARGE = 200_000  # rows of float32 [., 3]: 2.4 MB of noise, which compresses badly
@@ -126,32 +126,23 @@ NO_SPACE = r"the checkpoint of step 2 could not be saved in .*: .*; the earlier 
 
 
 @pytest.fixture
-def small_disk(tmp_path):
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(folder)]
-    try:
-        mounted = subprocess.run(mount, capture_output=True, text=True)
-    except OSError as error:
-        pytest.skip(f"a small disk to fill needs the command mount, which did not start: {error}")
-    if mounted.returncode:
-        pytest.skip(f"a small disk to fill is mounted as tmpfs, which needs root: {mounted.stderr.strip()}")
-    yield folder
-    subprocess.run(["umount", "--lazy", str(folder)], check=True)
+def disk(tmp_path):
+    with small_disk(tmp_path / "disk") as folder:
+        yield folder
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # orbax leaves coroutines behind
-def test_a_full_disk_costs_no_earlier_checkpoint(small_disk):
-    with open_checkpoints(small_disk / "checkpoints") as manager:
+def test_a_full_disk_costs_no_earlier_checkpoint(disk):
+    with open_checkpoints(disk / "checkpoints") as manager:
         save_step(manager, 1, 50.0)
-        ballast = small_disk / "ballast"
+        ballast = disk / "ballast"
         ballast.write_bytes(bytes(3 << 20))
         with pytest.raises(InputError, match=NO_SPACE):
             save_step(manager, 2, 40.0, size=LARGE)
         gc.collect()  # here, where orbax's warnings are ignored
         assert_holds(manager, 1)
-    with open_checkpoints(small_disk / "checkpoints") as manager:
-        assert (find_step(manager, "best"), find_step(manager, "latest")) == (1, 1)
+    with open_checkpoints(disk / "checkpoints") as manager:
+        assert (find_step(manager.directory, "best"), find_step(manager.directory, "latest")) == (1, 1)
         assert_holds(manager, 1)
         ballast.unlink()
         save_step(manager, 2, 40.0, size=LARGE)  # starting the same command again
@@ -172,5 +163,34 @@ def test_a_write_that_fails_midway_costs_no_earlier_checkpoint(tmp_path):
             resource.setrlimit(resource.RLIMIT_FSIZE, before)
         gc.collect()  # here, where their warnings are ignored
     with open_checkpoints(tmp_path) as manager:
-        assert (find_step(manager, "best"), find_step(manager, "latest")) == (1, 1)
+        assert (find_step(manager.directory, "best"), find_step(manager.directory, "latest")) == (1, 1)
         assert_holds(manager, 1)
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # orbax leaves coroutines behind
+def test_a_read_only_disk_costs_no_earlier_checkpoint(disk):
+    with open_checkpoints(disk / "checkpoints") as manager:
+        save_step(manager, 1, 50.0)
+        with read_only(disk):
+            with pytest.raises(SaveFailed, match=NO_SPACE.replace("; the", ".*Read-only.*; the")):
+                save_step(manager, 2, 40.0)
+            assert_holds(manager, 1)
+        gc.collect()  # here, where orbax's warnings are ignored
+        save_step(manager, 3, 30.0)
+        assert_holds(manager, 3)
+        assert manager.all_steps() == [1, 3]
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # orbax leaves coroutines behind
+def test_saves_that_fail_leave_nothing_behind(disk):
+    with open_checkpoints(disk / "checkpoints") as manager:
+        save_step(manager, 1, 50.0)
+        ballast = fill(disk)
+        for step in (2, 3):
+            with pytest.raises(SaveFailed):
+                save_step(manager, step, 40.0, size=LARGE)
+            gc.collect()  # here, where orbax's warnings are ignored
+        ballast.unlink()
+        assert sorted(path.name for path in (disk / "checkpoints").iterdir()) == ["1"]
+        save_step(manager, 4, 40.0, size=LARGE)
+        assert_holds(manager, 4, size=LARGE)

@@ -60,7 +60,9 @@ def base() -> ConfigDict:
                 "colour_shift": True,
                 "validate_every": 0,  # steps; 0: once an epoch
                 "checkpoint_every": 0,  # steps between validations too; 0: at validations alone
+                "on_save_error": "stop",  # stop | continue: go on, and save again when it is next due
                 "log_every": 10,
+                "skip_nonfinite": 0,  # updates of a stage that may be skipped because they are not finite
             },
             "optimizer": {
                 "momentum": 0.9,

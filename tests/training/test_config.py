@@ -24,6 +24,8 @@ def test_the_defaults_pass():
         ("train.batch_size", 0, "train.batch_size is 0, but at least 1"),
         ("train.log_every", 0, "train.log_every is 0"),
         ("eval.batch_size", -2, "eval.batch_size is -2"),
+        ("train.skip_nonfinite", -1, "train.skip_nonfinite is -1, but at least 0"),
+        ("train.on_save_error", "ignore", "train.on_save_error is 'ignore': choose one of stop, continue"),
         ("train.reduction", "mean", "train.reduction is 'mean': choose one of ordered, all_reduce"),
         ("rate_control.split", "tset", "rate_control.split is 'tset': choose one of val, train"),
         ("eval.split", "dev", "eval.split is 'dev': choose one of train, val, test"),

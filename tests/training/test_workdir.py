@@ -104,7 +104,7 @@ def test_the_first_config_is_saved(workdir, config):
 @pytest.mark.parametrize("field", FREE_FIELDS)
 def test_free_fields(workdir, config, field):
     check_identity(workdir, config.to_dict())
-    value = {"data.path": "elsewhere"}.get(field, 3)
+    value = {"data.path": "elsewhere", "train.on_save_error": "continue"}.get(field, 3)
     check_identity(workdir, changed(config, field, value).to_dict())
 
 
@@ -167,6 +167,16 @@ def test_on_error_may_turn_to_skip_and_not_back(workdir, config):
     check_identity(workdir, skipping.to_dict())
     with pytest.raises(InputError, match=r"data.on_error: saved 'skip', now 'raise'"):
         check_identity(workdir, config.to_dict())
+
+
+def test_more_updates_may_be_skipped_and_not_fewer(workdir, config):
+    old = config.to_dict()
+    del old["train"]["skip_nonfinite"]  # a workdir that was made before the field was
+    check_identity(workdir, old)
+    for updates in (0, 2, 3):
+        check_identity(workdir, changed(config, "train.skip_nonfinite", updates).to_dict())
+    with pytest.raises(InputError, match=r"train.skip_nonfinite: saved 3, now 2"):
+        check_identity(workdir, changed(config, "train.skip_nonfinite", 2).to_dict())
 
 
 def test_before_the_first_checkpoint_a_mistake_may_be_mended(tmp_path, config):

@@ -8,7 +8,7 @@ from typing import Any
 
 import jax
 
-from vgg_jax.checkpoint import find_step, open_checkpoints
+from vgg_jax.checkpoint import find_step
 from vgg_jax.data.sources import Source
 from vgg_jax.data.statistics import (
     IMAGENET_STATISTICS,
@@ -69,10 +69,17 @@ def run_chain(config: Config, workdir: str | Path) -> list[Row]:
                 _train_stage(config, name, workdir, model, inputs)
             finally:
                 if is_first():
-                    logs = {stage: read_log(workdir / stage) for stage in config.chain}
-                    plot_learning_curves(logs, workdir / "learning_curve.png")
+                    _plot(config, workdir)
             rows.append(_stage_row(config, name, workdir))
         return rows
+
+
+def _plot(config: Config, workdir: Path) -> None:
+    path = workdir / "learning_curve.png"
+    try:
+        plot_learning_curves({stage: read_log(workdir / stage) for stage in config.chain}, path)
+    except OSError as error:  # a full disk, of which the save that failed before tells more
+        logger.warning("%s could not be drawn: %s", path, error.strerror)
 
 
 def _freeze(config: Config, workdir: Path, sources: dict[str, Source]) -> None:
@@ -107,12 +114,12 @@ def _train_stage(config: Config, name: str, workdir: Path, model: VGG, inputs: S
 def _stage_row(config: Config, name: str, workdir: Path) -> Row:
     """The single-scale dense row of a stage's best checkpoint, computed unless results.json has it."""
     scales = (single_scale(config.stages[name].scale),)
-    with open_checkpoints(workdir / name / "checkpoints", alone=True) as manager:
-        protocol = {
-            **{"stage": name, "split": config.eval.split, "step": find_step(manager, "best"), "checkpoint": "best"},
-            **{"method": "dense", "test_scales": list(scales), "num_skipped": 0},
-            **{"flip": True, "pool_rounding": config.model.pool_rounding},
-        }
+    best = find_step(workdir / name / "checkpoints", "best")
+    protocol = {
+        **{"stage": name, "split": config.eval.split, "step": best, "checkpoint": "best"},
+        **{"method": "dense", "test_scales": list(scales), "num_skipped": 0},
+        **{"flip": True, "pool_rounding": config.model.pool_rounding},
+    }
     for row in read_rows(workdir / "results.json"):
         if protocol.items() <= row.items():
             return row

@@ -21,6 +21,7 @@ def check_config(config: Any) -> None:
         ("train.log_every", config.train.log_every, 1),
         ("train.validate_every", config.train.validate_every, 0),
         ("train.checkpoint_every", config.train.checkpoint_every, 0),
+        ("train.skip_nonfinite", config.train.skip_nonfinite, 0),
         ("rate_control.patience", config.rate_control.patience, 1),
         ("data.threads", config.data.threads, 1),
         ("data.workers", config.data.workers, 0),
@@ -29,6 +30,7 @@ def check_config(config: Any) -> None:
         if value < least:
             raise InputError(f"{field} is {value}, but at least {least} is expected")
     _check_choice("train.reduction", config.train.reduction, REDUCTIONS)
+    _check_choice("train.on_save_error", config.train.on_save_error, ("stop", "continue"))
     _check_choice("rate_control.split", config.rate_control.split, ("val", "train"))
     _check_choice("eval.split", config.eval.split, SPLITS)
     _check_choice("model.pool_rounding", config.model.pool_rounding, POOL_ROUNDINGS)

@@ -18,7 +18,7 @@ from vgg_jax.data.sources import Source
 from vgg_jax.data.statistics import ColourStatistics
 from vgg_jax.errors import InputError
 from vgg_jax.model import VGG
-from vgg_jax.processes import is_first
+from vgg_jax.processes import first_alone, is_first
 from vgg_jax.progress import progress_bar
 from vgg_jax.training import parallel
 from vgg_jax.training.batches import stage_batches
@@ -63,9 +63,16 @@ def run_stage(
     objective = Objective(
         model, colour and colour.eigenvalues, colour and colour.eigenvectors, seed, stage.train_layers
     )
-    step_options = {"batch_size": train.batch_size, "micro_batches": train.micro_batches, "reduction": train.reduction}
     droppable = _is_long(model, train.batch_size)
-    train_step = parallel.parallel_train_step(objective, sgd, inputs.mesh, **step_options, donate=not droppable)
+    train_step = parallel.parallel_train_step(
+        *(objective, sgd, inputs.mesh),
+        batch_size=train.batch_size,
+        micro_batches=train.micro_batches,
+        reduction=train.reduction,
+        donate=not droppable,
+        skip_nonfinite=train.skip_nonfinite > 0,
+    )
+    first_alone(lambda: checkpoint.set_damaged_aside(directory / "checkpoints"))
     with checkpoint.open_checkpoints(directory / "checkpoints") as manager:
         state, progress, init = start_or_resume(manager, start, sgd, stage, model, inputs.mesh)
         if (progress.rate.finished or progress.step >= stage.steps) and not progress.validation_due:
@@ -82,7 +89,8 @@ def run_stage(
         )
         validate = make_validation(config, stage, model, inputs.val, inputs.mesh)
         epoch_steps = max(1, len(inputs.train) // train.batch_size)
-        with StageLog(directory, progress.step) as log, contextlib.closing(batches):
+        may_fail = train.on_save_error == "continue"
+        with StageLog(directory, progress.step, may_fail=may_fail) as log, contextlib.closing(batches):
             run = _Run(config, stage, info, manager, log, validate, epoch_steps, model.num_classes, droppable)
             _train(run, train_step, state, progress, batches, inputs.mesh)
 
@@ -120,28 +128,43 @@ def _train(
             time.sleep(_POLL)
         step, metrics = pending[0], {key: float(value) for key, value in pending[1].items()}
         pending = None
-        _check_finite("loss", metrics["loss"], step, stage)
-        _check_finite("size of the update", metrics["update_norm"], step, stage)
-        window.append(metrics)
-        progress = progress._replace(
-            step=step,
-            train_error_sum=progress.train_error_sum + metrics["top1_error"],
-            train_error_steps=progress.train_error_steps + 1,
-        )
+        if metrics.pop("skipped", False) and progress.skipped < train.skip_nonfinite:
+            progress = progress._replace(step=step, skipped=progress.skipped + 1)
+            counted = (progress.skipped, train.skip_nonfinite)
+            logger.warning("%s step %d: not finite, skipped (%d of at most %d)", run.info["stage"], step, *counted)
+        else:
+            _check_finite("loss", metrics["loss"], step, stage)
+            _check_finite("size of the update", metrics["update_norm"], step, stage)
+            window.append(metrics)
+            progress = progress._replace(
+                step=step,
+                train_error_sum=progress.train_error_sum + metrics["top1_error"],
+                train_error_steps=progress.train_error_steps + 1,
+            )
         bar.set_postfix(loss=f"{metrics['loss']:.3f}", refresh=False)
         if step % train.log_every == 0 or step == stage.steps:
-            means = {f"train_{key}": float(np.mean([m[key] for m in window])) for key in metrics}
+            means = {f"train_{key}": float(np.mean([m[key] for m in window])) for key in metrics if window}
+            if train.skip_nonfinite:
+                means["skipped"] = progress.skipped
             run.log.write(step, **means, learning_rate=_rate(stage, run.config, progress, step - 1))
             window.clear()
 
     def stop() -> None:
         """Save the last settled step, if it is not, and raise; a step that runs on is dropped and done again later."""
         if progress.step > saved:
-            save(run.manager, run.info, settled, progress, None, again=False)
+            save(run.manager, run.info, settled, progress)
         raise signals.Stopped
 
+    def keep(error: float | None = None, again: bool = False) -> None:
+        """Save the settled state; at the end of a stage that must not fail."""
+        nonlocal saved
+        at_end = progress.rate.finished or progress.step >= stage.steps
+        may_fail = train.on_save_error == "continue" and not at_end
+        if save(run.manager, run.info, settled, progress, error, again=again, may_fail=may_fail):
+            saved = progress.step
+
     def validate_and_save() -> None:
-        nonlocal progress, saved
+        nonlocal progress
         step, again = progress.step, progress.validation_due
         progress = progress._replace(validation_due=True)
         try:
@@ -149,8 +172,7 @@ def _train(
         except signals.Stopped:
             stop()
         progress = progress._replace(validation_due=False)
-        save(run.manager, run.info, settled, progress, error, again=again)
-        saved = step
+        keep(error, again)
 
     images = train.batch_size
     with (
@@ -190,8 +212,7 @@ def _train(
             if due:
                 validate_and_save()
             elif settled is state:
-                save(run.manager, run.info, state, progress, None, again=False)
-                saved = step
+                keep()
 
 
 def _validated(run: _Run, params: Params, progress: Progress, step: int, on_schedule: bool) -> tuple[float, Progress]:

@@ -25,8 +25,12 @@ Step = Callable[[TrainState, Batch], tuple[TrainState, dict[str, Array]]]
 
 
 def data_mesh() -> Mesh:
-    """One axis over all devices, process after process, as the blocks of a global batch lie."""
+    """One axis over all devices, process after process, as the blocks of a global batch lie.
+
+    Of one device with jax_debug_nans, see `parallel_train_step`.
+    """
     devices = sorted(jax.devices(), key=lambda device: (device.process_index, device.id))
+    devices = devices[:1] if looks_for_nans() else devices
     return Mesh(np.array(devices), (AXIS,), axis_types=(AxisType.Auto,))
 
 
@@ -39,12 +43,15 @@ def parallel_train_step(
     micro_batches: int = 8,
     reduction: str = "ordered",
     donate: bool = True,
+    skip_nonfinite: bool = False,
 ) -> Step:
     """The jitted step over a mesh: state replicated, batch split; gradients reduced in float32.
 
     reduction: "ordered" adds the gradients of the micro-batches in one fixed order, so that the result has the same
         bits on 1, 2, 4, ... devices; "all_reduce" leaves the order to the machine, which can be faster.
     donate: whether the new state takes the place of the old one in memory.
+    skip_nonfinite: see `train_step`.
+    With jax_debug_nans, on one device: FloatingPointError names the first operation whose result is not finite.
     Raises InputError where batch, micro-batches and devices do not divide.
     """
     devices = mesh.size
@@ -55,11 +62,39 @@ def parallel_train_step(
         optimizer=optimizer,
         batch_size=batch_size,
         micro_batches=micro_batches // devices,
-        varying=_varying,
-        all_reduce=_ordered_all_reduce if reduction == "ordered" else _plain_all_reduce,
+        skip_nonfinite=skip_nonfinite,
     )
+    if looks_for_nans() and devices == 1:
+        return _explained(step)
+    all_reduce = _ordered_all_reduce if reduction == "ordered" else _plain_all_reduce
+    step = functools.partial(step, varying=_varying, all_reduce=all_reduce)
     sharded = jax.shard_map(step, mesh=mesh, in_specs=(P(), P(AXIS)), out_specs=(P(), P()))
     return jax.jit(sharded, donate_argnums=0 if donate else (), compiler_options=compiler_options())
+
+
+def looks_for_nans() -> bool:
+    """Whether jax_debug_nans is set."""
+    return bool(jax.config.jax_debug_nans)  # type: ignore[attr-defined]
+
+
+def _explained(step: Step) -> Step:
+    """The jitted step; where its results are not finite it runs again, bare, and jax's check of each operation raises.
+
+    Jax's own check of the jitted step does not suffice: it misses results that shard_map replicates, and, once jax has
+    switched it off and on again for an operation of its own, all that is called a second time, but for this context.
+    """
+    jitted = jax.jit(step, compiler_options=compiler_options())
+
+    def checked(state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, Array]]:
+        with jax.debug_nans(False), jax.debug_infs(False):
+            new, metrics = jitted(state, batch)
+        if not all(bool(jnp.isfinite(a).all()) for a in jax.tree.leaves((new, metrics))):
+            with jax.debug_nans(True), jax.debug_infs(True):
+                step(state, batch)
+            raise FloatingPointError("invalid value in the compiled step alone, not in its operations one by one")
+        return new, metrics
+
+    return checked
 
 
 def parallel_eval_step(model: VGG, mesh: Mesh, *, micro_batches: int = 8) -> Callable[[Tree, Batch], dict[str, Array]]:

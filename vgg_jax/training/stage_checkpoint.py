@@ -25,44 +25,61 @@ class Progress(NamedTuple):
     rate: RateState
     train_error_sum: float = 0.0  # of the steps since the last validation
     train_error_steps: int = 0
+    skipped: int = 0  # updates that were not finite, in the whole stage
     validation_due: bool = False  # the run was stopped between this step and its validation
 
 
 def save(
-    manager: Any, info: dict[str, Any], state: TrainState, progress: Progress, error: float | None, *, again: bool
-) -> None:
+    manager: Any,
+    info: dict[str, Any],
+    state: TrainState,
+    progress: Progress,
+    error: float | None = None,
+    *,
+    again: bool = False,
+    may_fail: bool = False,
+) -> bool:
     """Checkpoint: params apart from the optimizer's state, so that evaluation reads no more than it needs.
 
     error: validation top-1 error, None if it was not measured. again: in place of the checkpoint of this step that was
-    saved before its validation.
+    saved before its validation. may_fail: a failure is a warning, and the result False; several processes, of which one
+    may have failed alone, stop.
     """
     record = {**progress._asdict(), "rate": progress.rate._asdict()}
     info = {**info, "step": progress.step, "progress": record, "val_top1_error": error}
     items = {"params": state.params, "optimizer": {"step": state.step, "opt_state": state.opt_state}}
     if again:
         manager.delete(progress.step)
-    checkpoint.save(manager, progress.step, items, info, error)
+    try:
+        checkpoint.save(manager, progress.step, items, info, error)
+    except checkpoint.SaveFailed as failure:
+        if not may_fail or jax.process_count() > 1:
+            raise
+        logger.warning("%s; the training goes on, and saves again when a checkpoint is next due", failure)
+        return False
+    return True
 
 
 def start_or_resume(
     manager: Any, start: Callable[[], tuple[Params, str]], sgd: Any, stage: Any, model: VGG, mesh: Mesh
 ) -> tuple[TrainState, Progress, str]:
     """State, progress and the words for where the params came from."""
-    step = checkpoint.find_step(manager, "latest")
+    directory = manager.directory
+    step = checkpoint.find_step(directory, "latest")
     if step is None:
         params, init = start()
         logger.info("a fresh start from %s", init)
         state = parallel.replicate(init_state(params, sgd, stage.train_layers), mesh)
         return state, Progress(0, RateState(stage.learning_rate)), init
-    info = checkpoint.read_info(manager, step)
+    info = checkpoint.read_info(directory, step)
     saved, now = info["model"], _listed(model_fields(model))
     differing = [f"{k}: checkpoint {saved.get(k)}, now {v}" for k, v in now.items() if saved.get(k) != v]
     if differing:
-        raise InputError(f"the checkpoint in {manager.directory} is of another model: {'; '.join(differing)}")
+        raise InputError(f"the checkpoint in {directory} is of another model: {'; '.join(differing)}")
     fresh = jax.eval_shape(lambda params: init_state(params, sgd, stage.train_layers), params_shapes(model))
     shapes = parallel.replicated_shapes(fresh, mesh)
     targets = {"params": shapes.params, "optimizer": {"step": shapes.step, "opt_state": shapes.opt_state}}
-    restored = checkpoint.restore(manager, step, targets)
+    restored = checkpoint.restore(directory, step, targets)
     logger.info("%s: resumed at step %d", info["stage"], step)
     record = info["progress"]
     progress = Progress(**{**record, "rate": RateState(**record["rate"])})

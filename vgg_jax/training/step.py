@@ -63,6 +63,7 @@ def train_step(
     optimizer: optax.GradientTransformationExtraArgs,
     batch_size: int,
     micro_batches: int = 1,
+    skip_nonfinite: bool = False,
     varying: Callable[[Tree], Tree] = identity,
     all_reduce: Callable[[Tree], Tree] = identity,
 ) -> tuple[TrainState, dict[str, Array]]:
@@ -70,6 +71,8 @@ def train_step(
 
     batch: this device's share of the global batch of ``batch_size`` examples, its gradient summed over
         ``micro_batches`` equal parts (a power of two) in a fixed order.
+    skip_nonfinite: where the loss or the update is not finite, which a gradient that is not makes it, the state stays
+        but for its step, and the further metric "skipped" is 1.
     varying, all_reduce: mark a tree as different on each device, sum one over all devices.
     """
     trained, frozen = split_params(state.params, objective.trained)
@@ -93,6 +96,11 @@ def train_step(
         "top1_error": 100.0 * (1.0 - sums["top1_correct"] / batch_size),
         "top5_error": 100.0 * (1.0 - sums["top5_correct"] / batch_size),
     }
+    if skip_nonfinite:
+        finite = jnp.isfinite(metrics["loss"]) & jnp.isfinite(metrics["update_norm"])
+        kept = (state.params, state.opt_state)
+        params, opt_state = jax.tree.map(lambda new, old: jnp.where(finite, new, old), (params, opt_state), kept)
+        metrics["skipped"] = (~finite).astype(jnp.float32)
     return TrainState(state.step + 1, params, opt_state), metrics
 
 

@@ -14,7 +14,7 @@ from vgg_jax.report import write_atomically
 # Fields that may change between runs of one workdir: they do not touch the numbers.
 FREE_FIELDS = (
     *("data.path", "data.workers", "data.threads", "eval.batch_size"),
-    *("train.micro_batches", "train.log_every", "train.checkpoint_every"),
+    *("train.micro_batches", "train.log_every", "train.checkpoint_every", "train.on_save_error"),
 )
 
 
@@ -43,8 +43,8 @@ def check_identity(workdir: Path, config: dict[str, Any]) -> None:
     """Save the config on first use; later stop with a list of the fields that differ from the saved one.
 
     Free to differ: workers, data path, logging and micro-batches. The chain may grow at its end, a stage's steps may
-    grow, a stage that the saved chain does not run may be changed, and data.on_error may turn from raise to skip: until
-    then nothing was skipped. Before the first checkpoint everything is free.
+    grow, a stage that the saved chain does not run may be changed, train.skip_nonfinite may grow, and data.on_error may
+    turn from raise to skip: until then nothing was skipped. Before the first checkpoint everything is free.
     """
     path = workdir / "config.json"
     fresh = _flat(json.loads(json.dumps(config)))
@@ -86,6 +86,8 @@ def _may_differ(field: str, saved: dict[str, Any], fresh: dict[str, Any]) -> boo
         return bool(new[: len(old)] == old)
     if field == "data.on_error":
         return (old, new) == ("raise", "skip")
+    if field == "train.skip_nonfinite":
+        return (new or 0) >= (old or 0)
     section, _, rest = field.partition(".")
     if section == "stages":
         stage, _, name = rest.partition(".")

@@ -49,22 +49,21 @@ def _load_file(path: Path) -> tuple[VGG, Params, dict[str, Any]]:
 
 
 def _load_checkpoint(stage: Path, checkpoint: str) -> tuple[VGG, Params, dict[str, Any]]:
-    from vgg_jax.checkpoint import find_step, open_checkpoints, read_info, restore  # orbax only where it is needed
+    from vgg_jax.checkpoint import find_intact_step, read_info, restore, validation_error  # orbax only where needed
 
     directory = stage / "checkpoints"
     if not directory.is_dir():
         raise InputError(f"{stage} is no stage of a workdir: it has no folder named checkpoints")
-    with open_checkpoints(directory, alone=True) as manager:
-        step = find_step(manager, checkpoint)
-        if step is None:
-            raise InputError(f"{stage} holds no checkpoint yet: train the stage first")
-        best_is_known = manager.best_step() is not None
-        info = {**read_info(manager, step), "checkpoint": checkpoint if best_is_known else "latest"}
-        model = model_from_fields(info["model"])
-        images = jax.ShapeDtypeStruct((1, model.crop_size, model.crop_size, 3), jnp.uint8)
-        target = jax.eval_shape(model.init, jax.random.key(0), images)["params"]
-        target = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=_first_device()), target)
-        return model, restore(manager, step, {"params": target})["params"], info
+    step = find_intact_step(directory, checkpoint)
+    if step is None:
+        raise InputError(f"{stage} holds no checkpoint yet: train the stage first")
+    which = checkpoint if validation_error(directory, step) is not None else "latest"
+    info = {**read_info(directory, step, alone=True), "checkpoint": which}
+    model = model_from_fields(info["model"])
+    images = jax.ShapeDtypeStruct((1, model.crop_size, model.crop_size, 3), jnp.uint8)
+    target = jax.eval_shape(model.init, jax.random.key(0), images)["params"]
+    target = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=_first_device()), target)
+    return model, restore(directory, step, {"params": target}, alone=True)["params"], info
 
 
 def _first_device() -> jax.sharding.Sharding:
