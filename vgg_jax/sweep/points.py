@@ -91,7 +91,7 @@ def short_names(flags: Sequence[str]) -> list[str]:
         return [".".join(parts[i:]) for i in reversed(range(len(parts)))]
 
     others = {flag: {ending for other in flags if other != flag for ending in endings(other)} for flag in flags}
-    return [next(ending for ending in [*endings(flag), flag] if ending not in others[flag]) for flag in flags]
+    return [next((ending for ending in endings(flag) if ending not in others[flag]), flag) for flag in flags]
 
 
 def flag_text(value: Any) -> str:
