@@ -19,7 +19,7 @@ DONE = "from sweep_trainings import finish; finish(workdir, 10.0)\n"
 FIRST_TIME = "first = not (workdir / 'once').exists(); (workdir / 'once').touch()\n"
 SAVE_AND_STOP = f"""
 import signal, sys, time
-signal.signal(signal.SIGTERM, lambda *_: sys.exit({PREEMPTED}))
+signal.signal(signal.SIGTERM, lambda *_: time.sleep(len(workdir.name) / 10) or sys.exit({PREEMPTED}))
 (workdir / 'ready').touch()
 time.sleep(60)
 """
@@ -67,6 +67,7 @@ for _ in range(500):
     if len(list(workdir.parent.glob('[ab]/here'))) >= {together}: break
     time.sleep(0.01)
 else: sys.exit('alone')
+time.sleep(0.2)
 (workdir / 'times').write_text(f'{{begin}} {{time.time()}}')
 """
     program = meet.format(together=jobs or 1) + DONE
@@ -124,11 +125,12 @@ def test_restarts_are_bounded_and_mistakes_not_restarted(tmp_path):
     assert "ValueError: bang" in (tmp_path / "crash" / "train.log").read_text()
 
 
-def when(path, *numbers):
-    """Signals to this process, once the file exists; each after a moment, so that none is lost."""
+def when(paths, *numbers):
+    """Signals to this process, once the files exist; each after a moment, so that none is lost."""
 
     def tell():
-        wait_for(path)
+        for path in paths:
+            wait_for(path)
         for number in numbers:
             os.kill(os.getpid(), number)
             time.sleep(0.2)
@@ -141,18 +143,18 @@ def when(path, *numbers):
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_stops_the_trainings_which_save(tmp_path, number):
     before = signal.getsignal(number)
-    sweep = make_sweep(tmp_path, a=SAVE_AND_STOP, b=DONE)
-    thread = when(tmp_path / "a" / "ready", number)
+    sweep = make_sweep(tmp_path, takes_longer=SAVE_AND_STOP, a=SAVE_AND_STOP, b=DONE)
+    thread = when([tmp_path / name / "ready" for name in ("a", "takes_longer")], number)
     with pytest.raises(Stopped):
-        run_locally(sweep, restarts=3, devices=[])
+        run_locally(sweep, jobs=2, restarts=3, devices=[])
     thread.join()
-    assert [state(run) for run in sweep.runs] == ["preempted", "not started"]
+    assert [state(run) for run in sweep.runs] == ["preempted", "preempted", "not started"]
     assert signal.getsignal(number) is before
 
 
 def test_a_second_ctrl_c_kills(tmp_path):
     sweep = make_sweep(tmp_path, a=DEAF)
-    thread = when(tmp_path / "a" / "ready", signal.SIGINT, signal.SIGINT)
+    thread = when([tmp_path / "a" / "ready"], signal.SIGINT, signal.SIGINT)
     with pytest.raises(Stopped):
         run_locally(sweep, devices=[])
     thread.join()

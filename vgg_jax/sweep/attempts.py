@@ -85,8 +85,9 @@ def _is_alive(run: Run, attempt: Mapping[str, Any], queue: Queue | None) -> bool
         return False
     except PermissionError:
         return True
-    command = Path(f"/proc/{attempt['pid']}/cmdline")  # numbers are used again; where there is no /proc, we trust it
-    return run.name.encode() in command.read_bytes() if command.exists() else True
+    file = Path(f"/proc/{attempt['pid']}/cmdline")  # numbers are used again; where there is no /proc, we trust it
+    command = file.read_bytes() if file.exists() else b""
+    return not command or run.name.encode() in command  # empty for a moment at its start
 
 
 def last_words(run: Run) -> str:
