@@ -161,6 +161,18 @@ def test_a_second_ctrl_c_kills(tmp_path):
     assert statuses(sweep.runs[0]) == [-9]
 
 
+def test_a_failure_of_the_sweep_itself_leaves_no_training_behind(tmp_path, monkeypatch):
+    def fail(*_, **__):
+        wait_for(tmp_path / "a" / "ready")
+        raise OSError("disk full")
+
+    sweep = make_sweep(tmp_path, a=SAVE_AND_STOP)
+    monkeypatch.setattr(local, "show_progress", fail)
+    with pytest.raises(OSError, match="disk full"):
+        run_locally(sweep, devices=[])
+    assert statuses(sweep.runs[0]) == [PREEMPTED]
+
+
 def test_one_sweep_at_a_time(tmp_path):
     sweep = make_sweep(tmp_path, a=DONE)
     with (

@@ -56,7 +56,7 @@ def sweep(slurm, tmp_path_factory):
     with subprocess.Popen(command, cwd=folder, env=environment, **streams) as process:
         try:
             preempt(root, process)
-            out, err = process.communicate(timeout=120)
+            out, err = process.communicate(timeout=240)
         finally:
             process.kill()
     return root, out, err, process.returncode
@@ -65,7 +65,7 @@ def sweep(slurm, tmp_path_factory):
 def preempt(root, process):
     """Tell the last training to stop, as a cluster does, once it has made some steps."""
     workdir = root / f"learning_rate={PREEMPTED_RATE}"
-    for _ in range(1200):
+    for _ in range(3600):
         if len(read_log(workdir / "s256")) > 3:
             break
         assert process.poll() is None, process.communicate()

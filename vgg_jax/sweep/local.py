@@ -92,7 +92,7 @@ def run_locally(
 
 def _run_all(sweep: Sweep, waiting: deque[Run], free: list[str | None], restarts: Counter[str]) -> None:
     running: list[_Training] = []
-    with sweep_bar(sweep) as bar, _signals() as received:
+    with sweep_bar(sweep) as bar, _signals() as received, _none_left_behind(running):
         told, shown = 0, 0.0
         while running or (waiting and not received):
             while waiting and free and not received:
@@ -105,7 +105,7 @@ def _run_all(sweep: Sweep, waiting: deque[Run], free: list[str | None], restarts
             for training in [training for training in running if training.process.poll() is not None]:
                 running.remove(training)
                 free.append(training.device)
-                if _again(training, restarts) and not received:
+                if _again(training, Counter() if received else restarts):
                     waiting.append(training.run)
             if time.monotonic() > shown + SHOW:
                 shown = time.monotonic()
@@ -150,6 +150,18 @@ def _stop(running: Sequence[_Training], *, kill: bool) -> None:
                 os.killpg(training.process.pid, signal.SIGKILL)  # with its workers
             else:
                 training.process.terminate()
+
+
+@contextlib.contextmanager
+def _none_left_behind(running: Sequence[_Training]) -> Iterator[None]:
+    """Where we fail ourselves, by a full disk say, the trainings save and end."""
+    try:
+        yield
+    except BaseException:
+        _stop(running, kill=False)
+        for training in running:
+            write_end(training.run.workdir, training.process.wait())
+        raise
 
 
 @contextlib.contextmanager
