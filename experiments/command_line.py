@@ -5,6 +5,7 @@ import os
 import sys
 import traceback
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import jax
@@ -23,10 +24,15 @@ HERE = Path(__file__).resolve().parent
 Main = Callable[[Sequence[str]], None]
 
 
-def run(main: Main) -> None:
-    """``app.run(main)``, where a flag that does not fit or an InputError ends in one sentence and exit status 1."""
+def run(main: Main, *, pass_on: bool = False) -> None:
+    """``app.run(main)``, where a flag that does not fit or an InputError ends in one sentence and exit status 1.
+
+    pass_on: flags that nobody defined are main's arguments, for another script.
+    """
     _show_own_log()
-    app.run(_with_errors_told(main), argv=_with_config_found(sys.argv), flags_parser=_parse_flags)
+    flags.FLAGS.set_gnu_getopt(pass_on)  # read on behind the value of another script's flag
+    options = {"argv": with_config_found(sys.argv), "flags_parser": partial(parse_flags, known_only=pass_on)}
+    app.run(_with_errors_told(main, pass_on), **options)
 
 
 class _AboveProgressBars(logging.Handler):
@@ -43,10 +49,10 @@ def _show_own_log() -> None:
     log.propagate = False
 
 
-def _with_errors_told(main: Main) -> Main:
+def _with_errors_told(main: Main, pass_on: bool) -> Main:
     def wrapped(argv: Sequence[str]) -> None:
-        if len(argv) > 1:
-            sys.exit(f"error: unexpected argument {argv[1]!r}: options begin with --")
+        if not pass_on:
+            refuse_arguments(argv)
         if flags.FLAGS.verbosity == absl_logging.INFO:  # what app.run sets where --verbosity is not given
             absl_logging.set_verbosity(absl_logging.WARNING)  # orbax alone writes twenty lines a checkpoint
         try:
@@ -82,9 +88,16 @@ def _end(sentence: str, status: int) -> None:
     sys.exit(status)
 
 
-def _parse_flags(argv: list[str]) -> list[str]:
+def refuse_arguments(argv: Sequence[str]) -> None:
+    """End in a sentence where anything but flags was given."""
+    if len(argv) > 1:
+        sys.exit(f"error: unexpected argument {argv[1]!r}: options begin with --")
+
+
+def parse_flags(argv: Sequence[str], values: flags.FlagValues = flags.FLAGS, *, known_only: bool = False) -> list[str]:
+    """``values(argv)``, which returns what is no flag; a mistake ends in one sentence."""
     try:
-        return flags.FLAGS(argv)
+        return values(argv, known_only)
     except (AttributeError, KeyError) as error:  # ml_collections: no such field
         field = str(error.args[0]).splitlines()[0].strip("\"'")
         sys.exit(f"error: a --config flag names an unknown field ({field}): configs/base.py lists all fields")
@@ -92,7 +105,7 @@ def _parse_flags(argv: list[str]) -> list[str]:
         sys.exit(f"error: {' '.join(str(error).split())}")
 
 
-def _with_config_found(argv: Sequence[str]) -> list[str]:
+def with_config_found(argv: Sequence[str]) -> list[str]:
     """--config=configs/x.py means a file in the current directory, else one beside the script."""
     found = list(argv)
     for i, argument in enumerate(found):

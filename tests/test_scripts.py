@@ -65,14 +65,15 @@ def test_fusion_weights_and_the_other_protocols(workdir, tmp_path):
     run = script("evaluate.py", *arguments, "--stage=s256", f"--output={tmp_path / 'out'}")
     assert run.returncode == 0, run.stderr
     assert "(A/37/32,37,42), (A/37/32,37,42)" in run.stdout and "multi_crop+dense" in run.stdout
-    assert (
-        len(json.loads((tmp_path / "out" / "results.json").read_text())["rows"]) == 12 + 3
-    )  # a copy is another workdir
+    rows = json.loads((tmp_path / "out" / "results.json").read_text())["rows"]
+    assert len(rows) == 12 + 3 and len({row["workdir"] for row in rows}) == 3  # two workdirs, and None of the fusions
     save_weights(tmp_path / "a.safetensors", *load_weights(workdir / "s256"))
-    pictures = ("--data_path", str(workdir.parent / "pictures"), "--split=val", "--on_error=skip")
+    pictures = ("--data_path", str(workdir.parent / "pictures"), "--on_error=skip")
     run = script("evaluate.py", f"--weights={tmp_path / 'a.safetensors'}", *pictures, "--scales=37")
     assert run.returncode == 0, run.stderr
-    assert "| file " in run.stdout
+    assert "| file " in run.stdout and "| all   | 16 " in run.stdout
+    run = script("evaluate.py", f"--weights={tmp_path / 'a.safetensors'}", *pictures, "--scales=37", "--split=val")
+    assert_one_error_line(run, "has no val split")
     run = script("evaluate.py", f"--weights={tmp_path / 'a.safetensors'}", *pictures)
     assert_one_error_line(run, "give --scales")
     assert_one_error_line(script("evaluate.py"), "give --workdir=DIR[,DIR...] or --weights=FILE")

@@ -53,7 +53,7 @@ def test_nan_pixels_and_odd_ranges():
 @pytest.mark.parametrize("function", [dense_eval, dense_scores, multi_crop_eval, centre_crop_eval])
 @pytest.mark.parametrize("batch_size", [0, -1, 2.5, "3"])
 def test_odd_batch_sizes(function, batch_size):
-    with pytest.raises(InputError, match="batch_size is .* but a whole number from 1 is expected"):
+    with pytest.raises(InputError, match=r"batch_size is .* but a whole number from 1 is expected"):
         function(MODEL, random_params(MODEL), IMAGES, batch_size=batch_size)
 
 

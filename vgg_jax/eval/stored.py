@@ -84,7 +84,7 @@ def read_parts(folder: Path) -> Iterator[Part]:
     for index in range(-(-count // PART)):
         path = _part_path(folder, index)
         try:
-            with np.load(path, allow_pickle=False) as arrays:
+            with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
                 yield Part(*(arrays[name] for name in Part._fields))
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
             raise InputError(f"{path} holds no posteriors ({error}): remove it and evaluate again") from None

@@ -31,7 +31,7 @@ from vgg_jax.training.config import check_config
 from vgg_jax.training.log import read_log
 from vgg_jax.training.loop import StageInputs, run_stage, stage_seed
 from vgg_jax.training.state import Params, init_params
-from vgg_jax.training.workdir import check_counts, check_identity, locked
+from vgg_jax.training.workdir import check_counts, check_identity, finished_steps, locked
 from vgg_jax.weights.load import load_stage
 from vgg_jax.weights.warm_start import warm_start
 
@@ -99,16 +99,15 @@ def build_model(config: Config, statistics: ColourStatistics, num_classes: int) 
 
 def _train_stage(config: Config, name: str, workdir: Path, model: VGG, inputs: StageInputs) -> None:
     directory = workdir / name
-    finished = directory / "finished.json"
     stage = config.stages[name]
-    if finished.exists() and (record := json.loads(finished.read_text()))["steps"] >= stage.steps:
-        logger.info("%s: finished (%d steps), skipped", name, record["steps"])
+    if (steps := finished_steps(directory)) >= stage.steps:
+        logger.info("%s: finished (%d steps), skipped", name, steps)
         return
     directory.mkdir(exist_ok=True)
     barrier(f"{name}: the stage is not finished")
     logger.info("%s: S = %s, %d steps", name, format_scale(stage.scale), stage.steps)
     run_stage(config, name, directory, model, lambda: starting_params(config, name, workdir, model), inputs)
-    first_alone(lambda: write_atomically(finished, json.dumps({"steps": stage.steps}) + "\n"))
+    first_alone(lambda: write_atomically(directory / "finished.json", json.dumps({"steps": stage.steps}) + "\n"))
 
 
 def _stage_row(config: Config, name: str, workdir: Path) -> Row:

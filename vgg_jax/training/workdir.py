@@ -46,25 +46,35 @@ def check_identity(workdir: Path, config: dict[str, Any]) -> None:
     grow, a stage that the saved chain does not run may be changed, train.skip_nonfinite may grow, and data.on_error may
     turn from raise to skip: until then nothing was skipped. Before the first checkpoint everything is free.
     """
+    if differing := differing_fields(workdir, config):
+        raise InputError(
+            f"{workdir} was made with another config: {'; '.join(differing)}: "
+            "give another --workdir, or the saved values"
+        )
     path = workdir / "config.json"
-    fresh = _flat(json.loads(json.dumps(config)))
-    if path.exists() and not any(workdir.glob("*/checkpoints/*/")):
-        if _flat(json.loads(path.read_text())) != fresh:
-            for name in FROZEN:
-                (workdir / name).unlink(missing_ok=True)
-    elif path.exists():
-        saved = _flat(json.loads(path.read_text()))
-        differing = [
-            f"{field}: saved {_shown(saved, field)}, now {_shown(fresh, field)}"
-            for field in sorted(saved.keys() | fresh.keys())
-            if not _may_differ(field, saved, fresh)
-        ]
-        if differing:
-            raise InputError(
-                f"{workdir} was made with another config: {'; '.join(differing)}: "
-                "give another --workdir, or the saved values"
-            )
+    if path.exists() and not _has_checkpoints(workdir) and json.loads(path.read_text()) != _as_json(config):
+        for name in FROZEN:
+            (workdir / name).unlink(missing_ok=True)
     write_atomically(path, json.dumps(config, indent=1) + "\n")
+
+
+def differing_fields(workdir: Path, config: dict[str, Any]) -> list[str]:
+    """The fields of a config that keep it from going on in a workdir, each with both values; nothing is written."""
+    path = workdir / "config.json"
+    if not path.exists() or not _has_checkpoints(workdir):
+        return []
+    saved, fresh = _flat(json.loads(path.read_text())), _flat(_as_json(config))
+    return [
+        f"{field}: saved {_shown(saved, field)}, now {_shown(fresh, field)}"
+        for field in sorted(saved.keys() | fresh.keys())
+        if not _may_differ(field, saved, fresh)
+    ]
+
+
+def finished_steps(directory: Path) -> int:
+    """How many steps a stage had when it was finished; 0 where it is not."""
+    path = directory / "finished.json"
+    return int(json.loads(path.read_text())["steps"]) if path.exists() else 0
 
 
 def check_counts(workdir: Path, counts: dict[str, int]) -> None:
@@ -76,6 +86,14 @@ def check_counts(workdir: Path, counts: dict[str, int]) -> None:
             "may have become test images: put the files back, or give another --workdir"
         )
     write_atomically(path, json.dumps(counts) + "\n")
+
+
+def _has_checkpoints(workdir: Path) -> bool:
+    return any(workdir.glob("*/checkpoints/*/"))
+
+
+def _as_json(config: dict[str, Any]) -> Any:
+    return json.loads(json.dumps(config))  # tuples as lists, as they will be read back
 
 
 def _may_differ(field: str, saved: dict[str, Any], fresh: dict[str, Any]) -> bool:
