@@ -1,6 +1,8 @@
 """Image files to RGB arrays: whatever the file holds, training and evaluation see the same pixels."""
 
+import contextlib
 import io
+import threading
 import warnings
 
 import numpy as np
@@ -9,6 +11,8 @@ from PIL import ExifTags, Image
 from vgg_jax.errors import InputError
 
 MAX_PIXELS = 2**27  # Larger headers are decompression bombs: 384 MiB of RGB.
+_LARGE = 2**26  # pixels from which on only one image is decoded at a time: more than cameras make
+_STRIP = 2**22  # pixels that are converted at a time
 _FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP", "TIFF")  # By content, never by file name.
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -23,6 +27,7 @@ _UPRIGHT = {
 # PIL warns of harmless damage in metadata (ImageNet has some) and of sizes that MAX_PIXELS judges here.  One filter for
 # the process, because warnings.catch_warnings is not safe in the many threads that decode.
 warnings.filterwarnings("ignore", module=r"PIL\.")
+_one_large = threading.Lock()
 
 
 def image_size(data: bytes, name: str = "image") -> tuple[int, int]:
@@ -39,17 +44,28 @@ def decode_rgb(data: bytes, name: str = "image") -> np.ndarray:
     """Decode a JPEG, PNG, BMP, GIF (first frame), WebP or TIFF file, told by its content, to uint8 [H, W, 3].
 
     Gray is repeated, CMYK converted (inverted as Adobe writes it), a palette looked up, alpha dropped, 16 bits cut to
-    the upper 8; the EXIF rotation is applied.  Raises InputError naming `name` where the file is empty, truncated, not
-    an image, or larger than MAX_PIXELS by its header.
+    the upper 8; the EXIF rotation is applied, a colour profile is not.  What follows the end of the image is ignored;
+    a file that ends before it is truncated.  Raises InputError naming `name` where the file is empty, truncated, not
+    an image, or larger than MAX_PIXELS by its header, which is read before anything is decoded.
     """
     image = _open(data, name)
+    large = image.width * image.height > _LARGE
     orientation = _orientation(image)  # Before loading, which clears it in some formats.
     try:
-        image.load()
+        with _one_large if large else contextlib.nullcontext():
+            image.load()
+            if image.mode in ("I", "F"):
+                raise InputError(
+                    f"{name}: has 32-bit pixels (mode {image.mode}), expected 8 or 16 bits a channel; convert it"
+                )
+            if orientation in _UPRIGHT:
+                image = image.transpose(_UPRIGHT[orientation])
+            return _rgb(image)
+    except InputError:
+        raise
     except Exception as error:  # PIL's readers raise OSError, SyntaxError, struct.error, zlib.error, IndexError, ...
-        raise InputError(f"{name}: cannot be decoded ({error}); mend the file") from error
-    upright = image.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else image
-    return _rgb(upright, name)
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise InputError(f"{name}: cannot be decoded ({reason}); mend the file") from error
 
 
 def _open(data: bytes, name: str) -> Image.Image:
@@ -58,8 +74,9 @@ def _open(data: bytes, name: str) -> Image.Image:
     try:
         image = Image.open(io.BytesIO(data), formats=_FORMATS)
     except Image.DecompressionBombError as error:
+        most = min(MAX_PIXELS, 2 * (Image.MAX_IMAGE_PIXELS or MAX_PIXELS))  # PIL's own limit, which may be set lower
         raise InputError(
-            f"{name}: announces too many pixels, at most {MAX_PIXELS} are accepted ({error}); make it smaller"
+            f"{name}: announces more than {most} pixels, the most that are accepted; make it smaller"
         ) from error
     except Exception as error:
         raise InputError(
@@ -86,14 +103,16 @@ def _orientation(image: Image.Image) -> int:
     return orientation if orientation in _UPRIGHT else 1
 
 
-def _rgb(image: Image.Image, name: str) -> np.ndarray:
+def _rgb(image: Image.Image) -> np.ndarray:
     if image.mode.startswith("I;16"):
         gray = (np.asarray(image) >> 8).astype(np.uint8)
         return np.repeat(gray[:, :, None], 3, axis=2)
-    if image.mode in ("I", "F"):
-        raise InputError(f"{name}: has 32-bit pixels (mode {image.mode}), expected 8 or 16 bits a channel; convert it")
     image.info.pop("transparency", None)
-    try:
+    if image.width * image.height <= _STRIP:
         return np.asarray(image.convert("RGB"))
-    except ValueError as error:
-        raise InputError(f"{name}: mode {image.mode} cannot be converted to RGB ({error}); convert it") from error
+    pixels = np.empty((image.height, image.width, 3), np.uint8)  # Strip by strip: half the memory of the whole at once.
+    rows = max(1, _STRIP // image.width)
+    for top in range(0, image.height, rows):
+        strip = image.crop((0, top, image.width, min(top + rows, image.height)))
+        pixels[top : top + rows] = np.asarray(strip.convert("RGB"))
+    return pixels
