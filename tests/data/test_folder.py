@@ -219,7 +219,7 @@ def test_a_file_that_vanishes_is_named(animals):
     (animals / source[0].name).unlink()
     with pytest.raises(InputError, match=r"ant/\d\d\.jpg"):
         source[0]
-    assert (record_name(source, 0), record_name(source, 1)) == ("record 0", source[1].name)
+    assert (record_name(source, 0), record_name(source, 1)) == (source.files[0], source[1].name)
 
 
 @pytest.mark.parametrize("source", ["folder", "array_record", "tfds"])

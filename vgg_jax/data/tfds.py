@@ -30,7 +30,7 @@ class TfdsSource:
     def __getitem__(self, index: int) -> Record:
         if not 0 <= index < len(self):
             raise IndexError(f"record {index} of {len(self)}")
-        name = f"{self._origin[0]} {self._split}[{index}]"
+        name = self.location(index)
         try:
             example = self._data[index]
         except (RuntimeError, ValueError, OSError, DecodeError) as error:
@@ -39,6 +39,10 @@ class TfdsSource:
         if not isinstance(image, bytes) or label is None:
             raise InputError(f"{name} lacks its image or its label; prepare the data set again")
         return Record(image, int(label), file_name.decode(errors="replace") if file_name else name)
+
+    def location(self, index: int) -> str:
+        """The split and the position in it."""
+        return f"{self._origin[0]} {self._split}[{index}]"
 
 
 def tfds_source(path: str | Path, split: str) -> TfdsSource:
