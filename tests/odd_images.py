@@ -123,3 +123,26 @@ BAD = {
     "text.jpg": b"<html>404 Not Found</html>",
     **BOMBS,
 }
+
+
+def write_odd_folder(root, classes=("a", "b"), ordinary=20):
+    """A folder of classes: ordinary pictures, each odd one and each bad one once, and what is no file at all.
+
+    Returns the names of the bad files, sorted.
+    """
+    for number, name in enumerate(classes):
+        (root / name).mkdir(parents=True)
+        for i in range(ordinary):
+            colour = np.array([40 + 150 * number, 100, 200 - 150 * number])
+            pixels = np.random.default_rng(i).normal(colour, 30, (40 + i % 7, 52 - i % 5, 3)).clip(0, 255)
+            (root / name / f"ordinary{i:03}.jpg").write_bytes(encode(pixels.astype(np.uint8), "JPEG"))
+    bad = []
+    for number, (name, data) in enumerate([*GOOD.items(), *BAD.items()]):
+        file = f"{classes[number % len(classes)]}/{name}"
+        (root / file).write_bytes(data)
+        bad += [file] * (name in BAD)
+    (root / classes[0] / "a_folder.jpg").mkdir()
+    (root / classes[0] / "notes.txt").write_text("no image, and not named as one")
+    (root / classes[0] / "leads_nowhere.jpg").symlink_to("gone.jpg")
+    (root / classes[1] / "in_a_circle.jpg").symlink_to("in_a_circle.jpg")
+    return sorted([*bad, f"{classes[0]}/leads_nowhere.jpg", f"{classes[1]}/in_a_circle.jpg"])

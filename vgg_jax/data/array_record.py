@@ -25,7 +25,7 @@ from google.protobuf.message import DecodeError
 from tensorflow_datasets.proto import tf_example_pb2  # plain protobuf: no tensorflow behind it
 
 from vgg_jax.data.sources import STORED_SPLITS, Record
-from vgg_jax.errors import InputError
+from vgg_jax.errors import InputError, MissingSplit
 
 CLASS_FILES = ("classes.txt", "label.labels.txt")
 ID_FILE = "ilsvrc_ids.txt"
@@ -156,7 +156,7 @@ def split_shards(directory: Path, split: str) -> list[Path]:
     stored = next((name for name in STORED_SPLITS[split] if name in shards), None)
     if stored is None:
         found = ", ".join(sorted(shards)) or "none"
-        raise InputError(
+        raise MissingSplit(
             f"{directory} has no split '{split}' (splits found: {found}); expected files like {shard_name(split, 0, 1)}"
         )
     if len(shards[stored]) > 1:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from vgg_jax.data.sources import Record
-from vgg_jax.errors import InputError
+from vgg_jax.errors import InputError, MissingSplit
 
 MAX_BYTES = 2**29  # a file that is larger is not read: no image of MAX_PIXELS needs it
 _EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff")  # in any case
@@ -74,7 +74,7 @@ def folder_source(
     fractions = {"val": val_fraction, "test": test_fraction}
     drawn = {name: 0.0 if own_folder[name] else fractions[name] for name in ("test", "val")}
     if split != "train" and not own_folder[split] and not drawn[split]:
-        raise InputError(f"data path {path} has no {split} split; give {split}_fraction > 0 or a folder {split}/")
+        raise MissingSplit(f"data path {path} has no {split} split; give {split}_fraction > 0 or a folder {split}/")
 
     folders = _subfolders(train_folder)
     if not folders:

@@ -7,7 +7,7 @@ from google.protobuf.message import DecodeError
 from tensorflow_datasets.core.read_only_builder import builder_from_files
 
 from vgg_jax.data.sources import STORED_SPLITS, Record
-from vgg_jax.errors import InputError
+from vgg_jax.errors import InputError, MissingSplit
 
 
 class TfdsSource:
@@ -77,7 +77,7 @@ def _stored_split(builder: tfds.core.DatasetBuilder, path: str, split: str) -> s
     stored = next((name for name in STORED_SPLITS[split] if name in builder.info.splits), None)
     if stored is None:
         found = ", ".join(sorted(builder.info.splits)) or "none"
-        raise InputError(
+        raise MissingSplit(
             f"'{path}' has no split '{split}' (splits found: {found}); expected {' or '.join(STORED_SPLITS[split])}"
         )
     missing = [file for file in builder.info.splits[stored].filepaths if not file.exists()]

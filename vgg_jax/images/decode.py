@@ -2,6 +2,8 @@
 
 import contextlib
 import io
+import os
+import re
 import threading
 import warnings
 
@@ -14,6 +16,10 @@ MAX_PIXELS = 2**27  # Larger headers are decompression bombs: 384 MiB of RGB.
 _LARGE = 2**26  # pixels from which on only one image is decoded at a time: more than cameras make
 _STRIP = 2**22  # pixels that are converted at a time
 _FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP", "TIFF")  # By content, never by file name.
+_CONVERTED = {
+    **{"1": "one bit", "L": "grey", "I;16": "grey", "LA": "grey with alpha"},
+    **{"P": "palette", "PA": "palette", "RGBA": "alpha", "CMYK": "CMYK"},
+}
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -68,27 +74,44 @@ def decode_rgb(data: bytes, name: str = "image") -> np.ndarray:
         raise InputError(f"{name}: cannot be decoded ({reason}); mend the file") from error
 
 
+def conversions(data: bytes, name: str = "image") -> list[str]:
+    """What `decode_rgb` changes in a file that it can decode, from the header; nothing for upright RGB of 8 bits.
+
+    Raises InputError as `image_size`.
+    """
+    image = _open(data, name)
+    kind = [] if image.mode == "RGB" else [_CONVERTED.get(image.mode, image.mode)]
+    deep = image.mode.startswith("I;16") or any(";16" in str(tile[3]) for tile in getattr(image, "tile", ()))
+    expected = Image.registered_extensions().get(os.path.splitext(name)[1].lower(), image.format)
+    return (
+        kind
+        + ["16 bits a channel"] * deep
+        + ["rotated by EXIF"] * (_orientation(image) != 1)
+        + [f"{image.format} named {expected}"] * (expected != str(image.format).replace("MPO", "JPEG"))
+        + ["several frames"] * (getattr(image, "is_animated", False) and image.format != "MPO")
+    )
+
+
 def _open(data: bytes, name: str) -> Image.Image:
     if not data:
         raise InputError(f"{name}: is empty (0 bytes), expected an image; mend the file")
     try:
         image = Image.open(io.BytesIO(data), formats=_FORMATS)
-    except Image.DecompressionBombError as error:
-        most = min(MAX_PIXELS, 2 * (Image.MAX_IMAGE_PIXELS or MAX_PIXELS))  # PIL's own limit, which may be set lower
-        raise InputError(
-            f"{name}: announces more than {most} pixels, the most that are accepted; make it smaller"
-        ) from error
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:  # a warning where those are errors
+        found = re.search(r"\d+", str(error))
+        raise _too_large(name, found[0] if found else "too many") from error
     except Exception as error:
         raise InputError(
             f"{name}: is not a readable image ({len(data)} bytes starting with {data[:8]!r}), "
             f"expected one of {', '.join(_FORMATS)}; mend the file"
         ) from error
     if image.width * image.height > MAX_PIXELS:
-        raise InputError(
-            f"{name}: announces {image.height} x {image.width} pixels, at most {MAX_PIXELS} are accepted; "
-            "make the image smaller"
-        )
+        raise _too_large(name, f"{image.height} x {image.width}")
     return image
+
+
+def _too_large(name: str, pixels: str) -> InputError:
+    return InputError(f"{name}: announces {pixels} pixels, at most {MAX_PIXELS} are accepted; make it smaller")
 
 
 def _orientation(image: Image.Image) -> int:
