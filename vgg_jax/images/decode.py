@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import logging
 import os
 import re
 import threading
@@ -33,6 +34,7 @@ _UPRIGHT = {
 # PIL warns of harmless damage in metadata (ImageNet has some) and of sizes that MAX_PIXELS judges here.  One filter for
 # the process, because warnings.catch_warnings is not safe in the many threads that decode.
 warnings.filterwarnings("ignore", module=r"PIL\.")
+logging.getLogger("PIL.TiffImagePlugin").setLevel(logging.CRITICAL)  # its one error is raised as well
 _one_large = threading.Lock()
 
 
