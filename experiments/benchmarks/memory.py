@@ -41,8 +41,8 @@ def main(_: object) -> None:
     """Run both, print, write."""
     with tempfile.TemporaryDirectory() as folder:
         workdir = Path(folder) / "run"
-        finished = workdir / "s256" / "finished.json"  # what comes after is the evaluation
-        train = sampled(train_command(workdir), lambda: not finished.exists())
+        stage = workdir / "s256"  # before there is one, colour statistics; after it is finished, an evaluation
+        train = sampled(train_command(workdir), lambda: stage.exists() and not (stage / "finished.json").exists())
         images = len_of_split(workdir)
         evaluate = sampled(evaluate_command(workdir), lambda: True)
     runs = {f"training, {STEPS.value} steps": train, f"evaluation, {images} photographs": evaluate}

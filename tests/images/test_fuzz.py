@@ -62,7 +62,7 @@ def _frames(format, **options):
 
 
 # libtiff tells of damage on the standard error itself; PIL has no switch for it.
-TIFF_WORDS = re.compile(r"\w*(TIFF|Decode|JPEG|LZW|ZIP|Fax|_PIL)\w*: ")
+TIFF_WORDS = re.compile(r"(\w*(TIFF|Decode|JPEG|LZW|ZIP|Fax|_PIL)\w*|tempfile\.tif): ")
 
 SMALL = SMOOTH[:24, :20]
 FILES = [

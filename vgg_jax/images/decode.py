@@ -90,8 +90,15 @@ def conversions(data: bytes, name: str = "image") -> list[str]:
         + ["16 bits a channel"] * deep
         + ["rotated by EXIF"] * (_orientation(image) != 1)
         + [f"{image.format} named {expected}"] * (expected != str(image.format).replace("MPO", "JPEG"))
-        + ["several frames"] * (getattr(image, "is_animated", False) and image.format != "MPO")
+        + ["several frames"] * (image.format != "MPO" and _is_animated(image))
     )
+
+
+def _is_animated(image: Image.Image) -> bool:
+    try:
+        return bool(getattr(image, "is_animated", False))
+    except Exception:  # A damaged second frame says nothing against the first.
+        return False
 
 
 def _open(data: bytes, name: str) -> Image.Image:
