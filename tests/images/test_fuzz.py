@@ -1,19 +1,18 @@
 """Whatever the bytes: decode_rgb gives an image or an InputError, within limits of memory, and says nothing else.
 
-A long run, with its figures (about 10 minutes):
+A long run, with its figures (100,000 inputs or more, some minutes):
 
     python -m pytest -n 0 -s tests/images/test_fuzz.py --hypothesis-profile=fuzz
 """
 
 import collections
 import json
-import re
 import subprocess
 import sys
 import time
 
 import pytest
-from hypothesis import HealthCheck, given, note, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from odd_images import BAD, GOOD, NOISE, SMOOTH, encode
 from PIL import Image
@@ -60,9 +59,6 @@ def _frames(format, **options):
     first, second = Image.fromarray(SMOOTH), Image.fromarray(NOISE)
     return encode(first, format, save_all=True, append_images=[second], **options)
 
-
-# libtiff tells of damage on the standard error itself; PIL has no switch for it.
-TIFF_WORDS = re.compile(r"(\w*(TIFF|Decode|JPEG|LZW|ZIP|Fax|_PIL)\w*|tempfile\.tif): ")
 
 SMALL = SMOOTH[:24, :20]
 FILES = [
@@ -119,65 +115,73 @@ def changed(data, changes):
     return data
 
 
-CHANGED = st.builds(changed, st.sampled_from(FILES), st.lists(CHANGES, min_size=1, max_size=3))
-INVENTED = st.builds(bytes.__add__, st.sampled_from(STARTS), st.binary(max_size=300))
-INPUTS = st.one_of(CHANGED, CHANGED, CHANGED, CHANGED, INVENTED)
+# One drawing for many inputs: the same changes to each file, the same noise after each beginning.
+CHANGED = st.lists(CHANGES, min_size=1, max_size=3).map(lambda changes: [changed(data, changes) for data in FILES])
+INVENTED = st.binary(max_size=300).map(lambda noise: [start + noise for start in STARTS])
+INPUTS = st.one_of(CHANGED, CHANGED, INVENTED)
 
 
 class Decoder:
-    """The child, started again where it died."""
+    """The child, started again where it died; `log` gets what it prints on its standard error."""
 
     def __init__(self, log):
-        self.log, self.process = log, None
+        self.log, self.process = log.open("rb"), None
+        self.written = log.open("ab")
 
     def __call__(self, data):
         if self.process is None or self.process.poll() is not None:
             pipe = subprocess.PIPE
             command = [sys.executable, "-c", CHILD]
-            self.process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=self.log, text=True)
+            self.process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=self.written, text=True)
         self.process.stdin.write(f"{data.hex()}\n")
         self.process.stdin.flush()
         answer = self.process.stdout.readline()
-        return json.loads(answer) if answer else [f"died with status {self.process.wait()}", [], 0]
+        outcome, told, grown = json.loads(answer) if answer else [f"died with status {self.process.wait()}", [], 0]
+        printed = self.log.read()
+        # libtiff tells of damage on the standard error itself; PIL has no switch for it.
+        if data[:2] not in (b"II", b"MM") or b"Warning" in printed or b"Traceback" in printed:
+            told += printed.decode(errors="replace").splitlines()
+        return outcome, told, grown
 
     def close(self):
         if self.process is not None:
             self.process.communicate()
+        self.log.close()
+        self.written.close()
 
 
 @pytest.fixture(scope="module")
 def decoder(tmp_path_factory):
     log = tmp_path_factory.mktemp("fuzz") / "stderr"
-    with log.open("w+b") as file:
-        decoder = Decoder(file)
-        yield decoder
-        decoder.close()
-    lines = {re.sub(r"[\d.]+", "N", line) for line in log.read_text(errors="replace").splitlines()}
-    assert all(TIFF_WORDS.match(line) for line in lines), lines
+    log.touch()
+    decoder = Decoder(log)
+    yield decoder
+    decoder.close()
 
 
 def test_an_image_or_an_input_error(decoder):
     outcomes, peak, slowest, start = collections.Counter(), 0, 0.0, time.monotonic()
 
     @settings(
-        max_examples=max(500, settings.default.max_examples),
+        max_examples=max(500, settings.default.max_examples) // 25,
         database=None,
         deadline=None,
         suppress_health_check=list(HealthCheck),
     )
     @given(INPUTS)
-    def fuzz(data):
+    def fuzz(inputs):
         nonlocal peak, slowest
-        began = time.monotonic()
-        outcome, told, grown = decoder(data)
-        slowest, peak = max(slowest, time.monotonic() - began), max(peak, grown)
-        kind = outcome if outcome in ("decoded", "refused") else "anything else"
-        outcomes[kind] += 1
-        note(f"{outcome}; {data.hex()}")
-        assert kind != "anything else" and not told, (outcome, told)
+        for data in inputs:
+            began = time.monotonic()
+            outcome, told, grown = decoder(data)
+            slowest, peak = max(slowest, time.monotonic() - began), max(peak, grown)
+            kind = outcome if outcome in ("decoded", "refused") else "anything else"
+            outcomes[kind] += 1
+            assert kind != "anything else" and not told, (outcome, told, data.hex())
 
     fuzz()
     assert outcomes["decoded"] and outcomes["refused"] and peak < LIMIT
+    assert outcomes.total() >= settings.default.max_examples
     print(
         f"\n{outcomes.total()} inputs: {outcomes['decoded']} decoded, {outcomes['refused']} refused, "
         f"{outcomes['anything else']} anything else; memory grew by {peak / 2**20:.0f} MiB at most, "
