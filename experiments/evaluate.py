@@ -29,7 +29,7 @@ FLIP = flags.DEFINE_bool("flip", True, "Average with the mirror image.")
 POOL_ROUNDING = flags.DEFINE_enum("pool_rounding", None, ["floor", "ceil"], "Instead of the model's own.")
 DATA_PATH = flags.DEFINE_string("data_path", None, "Where the data set lies, if not where the training found it.")
 DATA_SOURCE = flags.DEFINE_string("data_source", "folder", "With --weights: folder, array_record, tfds or shapes.")
-ON_ERROR = flags.DEFINE_enum("on_error", "raise", ["raise", "skip"], "With --weights: unreadable images.")
+ON_ERROR = flags.DEFINE_string("on_error", "raise", "With --weights: unreadable images, raise, skip or skip:FILE.")
 SAVE_POSTERIORS = flags.DEFINE_bool("save_posteriors", False, "Keep the posteriors, for later fusion or other use.")
 OUTPUT = flags.DEFINE_string("output", None, "Folder for results.json and posteriors; else the first workdir.")
 

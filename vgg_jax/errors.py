@@ -6,3 +6,7 @@ class InputError(ValueError):
 
     Scripts print the sentence alone and exit with status 1; code that imports the package may catch ValueError.
     """
+
+
+class MissingSplit(InputError):
+    """A data set that is there, but without the split that was asked for."""

@@ -22,7 +22,7 @@ ROW_KEY = (
 def write_atomically(path: Path, text: str) -> None:
     """Write a text file so that a reader sees the old or the new one, never a part."""
     temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(text)
+    temporary.write_text(text, encoding="utf-8", errors="surrogateescape")  # file names need not be valid text
     os.replace(temporary, path)
 
 

@@ -49,7 +49,7 @@ def base() -> ConfigDict:
                 "test_fraction": 0.0,
                 "images_per_class": placeholder(int),  # cap on training images
                 "statistics": "compute",  # mean RGB and colour PCA: compute | imagenet | a file
-                "on_error": "raise",  # raise | skip unreadable images
+                "on_error": "raise",  # unreadable images: raise | skip | skip:FILE, those that FILE lists alone
                 "workers": 0,  # processes that decode; 0: threads of this process
                 "threads": 8,
             },

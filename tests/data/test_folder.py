@@ -2,11 +2,13 @@
 
 import hashlib
 import itertools
+import os
 import pickle
 
 import numpy as np
 import pytest
 
+from vgg_jax.data.folder import MAX_BYTES
 from vgg_jax.data.sources import open_source, record_name
 from vgg_jax.errors import InputError
 
@@ -219,7 +221,33 @@ def test_a_file_that_vanishes_is_named(animals):
     (animals / source[0].name).unlink()
     with pytest.raises(InputError, match=r"ant/\d\d\.jpg"):
         source[0]
-    assert (record_name(source, 0), record_name(source, 1)) == ("record 0", source[1].name)
+    assert (record_name(source, 0), record_name(source, 1)) == (source.files[0], source[1].name)
+
+
+def test_what_is_named_as_an_image_and_is_none(tmp_path):
+    """Folders are not meant; links that lead nowhere are, and so are files that are too large to read."""
+    root = make(tmp_path, ["a/1.jpg", "a/2.jpg"])
+    (root / "a" / "folder.jpg").mkdir()
+    (root / "a" / "nowhere.jpg").symlink_to("gone")
+    (root / "a" / "circle.jpg").symlink_to("circle.jpg")
+    (root / "a" / "link.jpg").symlink_to("1.jpg")
+    with (root / "a" / "huge.jpg").open("wb") as file:
+        file.truncate(MAX_BYTES + 1)  # sparse
+    source = opened(root, val_fraction=0)
+    assert source.files == tuple(f"a/{name}.jpg" for name in ("1", "2", "circle", "huge", "link", "nowhere"))
+    assert source[4].image == source[0].image
+    for index, words in {2: "Too many levels of symbolic links", 3: f"has {MAX_BYTES + 1} bytes", 5: "No such"}.items():
+        with pytest.raises(InputError, match=f"{source.files[index]}: .*{words}"):
+            source[index]
+
+
+def test_a_folder_that_cannot_be_read_is_named(animals, monkeypatch):
+    def denied(folder):
+        raise PermissionError(13, "Permission denied", str(folder))
+
+    monkeypatch.setattr(os, "scandir", denied)
+    with pytest.raises(InputError, match=r"folder .* cannot be read \(Permission denied\)"):
+        opened(animals)
 
 
 @pytest.mark.parametrize("source", ["folder", "array_record", "tfds"])

@@ -32,6 +32,9 @@ class Pictures:
         Image.fromarray(self.images[index]).save(buffer, "PNG")
         return Record(buffer.getvalue(), 0, f"{index}.png")
 
+    def location(self, index):
+        return f"{index}.png"
+
 
 RNG = np.random.default_rng(0)
 MIX = np.array([[0.9, 0.2, 0.1], [0.8, -0.1, -0.3], [0.7, -0.3, 0.5]])

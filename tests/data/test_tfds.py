@@ -126,7 +126,7 @@ def test_unreadable_records_are_named(tmp_path):
         source[0]
     with pytest.raises(InputError, match=r"train\[1\] lacks its image or its label"):
         source[1]
-    assert [record_name(source, i) for i in (1, 2)] == ["record 1", source[2].name]
+    assert [record_name(source, i) for i in (1, 2)] == [f"{path} train[1]", source[2].name]
 
 
 def test_the_home_directory(prepared, monkeypatch):

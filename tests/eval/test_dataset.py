@@ -55,7 +55,7 @@ def test_errors_are_sums_and_counts_over_parts():
 def test_unreadable_and_unlabelled_images():
     readable = np.array([True, False, True, True])
     errors = set_errors([part(0, 4, labels=np.array([0, -1, 2, -1]), readable=readable)], 4)
-    assert (errors.num_images, errors.num_skipped, len(errors.wrong[1])) == (3, 1, 2)
+    assert (errors.num_images, errors.skipped, len(errors.wrong[1])) == (3, [1], 2)
     errors = set_errors([part(0, 3, labels=np.full(3, -1))], 3)
     assert (errors.top1_error, errors.top5_error, errors.num_images) == (None, None, 3)
 

@@ -41,6 +41,9 @@ class Pictures:
         Image.fromarray(self.images[index]).save(file, "png")
         return Record(file.getvalue(), index % 7 if self.labelled else -1, f"{index}.png")
 
+    def location(self, index):
+        return f"{index}.png"
+
 
 @pytest.fixture(scope="module")
 def nets(tmp_path_factory):

@@ -1,16 +1,17 @@
 """decode_rgb against known pixels, for every kind of file that data sets hold."""
 
-import io
-import struct
 import subprocess
 import sys
-import zlib
+import threading
+import time
 
 import numpy as np
 import pytest
+from odd_images import BAD, BOMBS, GOOD, SMOOTH, encode, png_header
 from PIL import Image, ImageFile
 
 from vgg_jax.errors import InputError
+from vgg_jax.images import decode
 from vgg_jax.images.decode import MAX_PIXELS, decode_rgb, image_size
 
 RNG = np.random.default_rng(0)
@@ -26,17 +27,6 @@ UPRIGHT = {
     7: lambda a: np.rot90(a, 2).swapaxes(0, 1),
     8: lambda a: np.rot90(a, 1),
 }
-
-
-def encode(image, format="PNG", **options):
-    buffer = io.BytesIO()
-    (Image.fromarray(image) if isinstance(image, np.ndarray) else image).save(buffer, format, **options)
-    return buffer.getvalue()
-
-
-def png_header(width, height):
-    ihdr = b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + ihdr + struct.pack(">I", zlib.crc32(ihdr)) + b"\0\0\0\0IDAT"
 
 
 def decoded(data):
@@ -183,3 +173,80 @@ else:
 """
     result = subprocess.run([sys.executable, "-W", "error:::PIL", "-c", code], capture_output=True, text=True)
     assert (result.returncode, result.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("name", GOOD)
+def test_odd_files_decode(name):
+    pixels = decoded(GOOD[name])
+    shape = {"one_pixel.png": (1, 1, 3), "a_line.png": (1, 5000, 3), "rotated.jpg": (50, 60, 3)}
+    assert pixels.shape == shape.get(name, SMOOTH.shape)
+
+
+def test_sixteen_bit_colours_keep_the_upper_eight():
+    np.testing.assert_array_equal(decode_rgb(GOOD["colour_of_16_bits.png"]), SMOOTH)
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_files_are_named_in_one_line(name):
+    with pytest.raises(InputError) as raised:
+        decode_rgb(BAD[name], name)
+    assert str(raised.value).startswith(f"{name}: ") and "\n" not in str(raised.value)
+
+
+def test_bombs_are_refused_by_their_headers(tmp_path):
+    """In a process of its own, whose peak of memory stays where it is, also where PIL's own limit is off."""
+    for name, data in BOMBS.items():
+        (tmp_path / name).write_bytes(data)
+    code = f"""
+import resource
+from pathlib import Path
+from PIL import Image
+from vgg_jax.images.decode import decode_rgb, InputError
+Image.init()
+peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+for limit in (Image.MAX_IMAGE_PIXELS, None):
+    Image.MAX_IMAGE_PIXELS = limit
+    for file in Path({str(tmp_path)!r}).iterdir():
+        try:
+            decode_rgb(file.read_bytes(), file.name)
+        except InputError as error:
+            print(error)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - peak)
+"""
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (result.returncode, result.stderr) == (0, "")
+    *messages, growth = result.stdout.splitlines()
+    assert len(messages) == 2 * len(BOMBS)
+    for message in messages[: len(BOMBS)]:
+        assert ": announces " in message and str(MAX_PIXELS) in message
+    assert int(growth) < 32 * 1024  # KiB
+
+
+@pytest.mark.parametrize("mode", ["RGB", "P", "CMYK", "LA"])
+def test_strips_give_the_pixels_of_the_whole(monkeypatch, mode):
+    data = encode(Image.fromarray(SMOOTH).convert(mode), "TIFF" if mode == "CMYK" else "PNG")
+    whole = decode_rgb(data)
+    monkeypatch.setattr(decode, "_STRIP", 7 * SMOOTH.shape[1])
+    np.testing.assert_array_equal(decode_rgb(data), whole)
+
+
+@pytest.mark.parametrize("large, at_once", [(0, {1}), (2**30, {2, 3, 4})])
+def test_large_images_are_decoded_one_at_a_time(monkeypatch, large, at_once):
+    running, most = 0, 0
+
+    def counting(image):
+        nonlocal running, most
+        running += 1
+        most = max(most, running)
+        time.sleep(0.05)
+        running -= 1
+        return np.asarray(image)
+
+    monkeypatch.setattr(decode, "_LARGE", large)
+    monkeypatch.setattr(decode, "_rgb", counting)
+    threads = [threading.Thread(target=decode_rgb, args=(encode(SMOOTH),)) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert most in at_once

@@ -5,6 +5,7 @@ import pytest
 from PIL import Image
 
 from vgg_jax.errors import InputError
+from vgg_jax.images import rescale as module
 from vgg_jax.images.decode import decode_rgb
 from vgg_jax.images.rescale import rescale, rescale_window, rescaled_size
 
@@ -47,6 +48,18 @@ def test_uint8_is_pil(height, width, side):
     size = result.shape[:2][::-1]
     assert min(size) == side and result.dtype == np.uint8
     np.testing.assert_array_equal(result, np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BILINEAR)))
+
+
+def test_a_thin_image_is_not_enlarged_without_bound(monkeypatch):
+    line = np.zeros((1, 5000, 3), np.uint8)
+    with pytest.raises(InputError, match=r"1 x 5000 pixels would be 256 x 1280000 .*at most 16777216 pixels"):
+        rescale(line, 256)
+    assert rescale(line, 32).shape == (32, 160000, 3)
+    assert rescale_window(line, 256, 0, 10**6, 224).shape == (224, 224, 3)  # training computes the window alone
+    monkeypatch.setattr(module, "MAX_ENLARGED", 1000)
+    with pytest.raises(InputError, match="at most 19200 pixels"):
+        rescale(noise(60, 80), 121)
+    assert rescale(noise(60, 80), 120).shape == (120, 160, 3)  # four times its pixels
 
 
 @pytest.mark.parametrize("height, width, side", [(40, 60, 24), (61, 37, 64), (50, 50, 13)])

@@ -47,6 +47,9 @@ class Pictures:
         Image.fromarray(pixels).resize((50, 40), Image.Resampling.BILINEAR).save(stream, "PNG")
         return Record(stream.getvalue(), i % 4, f"{i}.png")
 
+    def location(self, i):
+        return f"{i}.png"
+
 
 @functools.cache
 def batches():

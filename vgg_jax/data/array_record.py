@@ -25,7 +25,7 @@ from google.protobuf.message import DecodeError
 from tensorflow_datasets.proto import tf_example_pb2  # plain protobuf: no tensorflow behind it
 
 from vgg_jax.data.sources import STORED_SPLITS, Record
-from vgg_jax.errors import InputError
+from vgg_jax.errors import InputError, MissingSplit
 
 CLASS_FILES = ("classes.txt", "label.labels.txt")
 ID_FILE = "ilsvrc_ids.txt"
@@ -156,7 +156,7 @@ def split_shards(directory: Path, split: str) -> list[Path]:
     stored = next((name for name in STORED_SPLITS[split] if name in shards), None)
     if stored is None:
         found = ", ".join(sorted(shards)) or "none"
-        raise InputError(
+        raise MissingSplit(
             f"{directory} has no split '{split}' (splits found: {found}); expected files like {shard_name(split, 0, 1)}"
         )
     if len(shards[stored]) > 1:
@@ -194,14 +194,22 @@ class ArrayRecordSource:
     def __getitem__(self, index: int) -> Record:
         if not 0 <= index < len(self):
             raise IndexError(f"record {index} of {len(self)}")
-        shard = bisect.bisect_right(self._ends, index)
-        position = index - self._ends[shard] + len(self._shards[shard])
-        name = f"{self._names[shard]}[{position}]"
+        shard, position = self._shard_and_position(index)
+        name = self.location(index)
         try:
             data = self._shards[shard][position]
         except (RuntimeError, ValueError, OSError) as error:
             raise InputError(f"{name} cannot be read ({error}); copy or write the shard again") from error
         return decode_example(data, name)
+
+    def location(self, index: int) -> str:
+        """The shard and the position in it."""
+        shard, position = self._shard_and_position(index)
+        return f"{self._names[shard]}[{position}]"
+
+    def _shard_and_position(self, index: int) -> tuple[int, int]:
+        shard = bisect.bisect_right(self._ends, index)
+        return shard, index - self._ends[shard] + len(self._shards[shard])
 
 
 def _open_shard(shard: Path) -> ArrayRecordDataSource:

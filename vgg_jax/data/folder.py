@@ -4,12 +4,14 @@ import dataclasses
 import hashlib
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from vgg_jax.data.sources import Record
-from vgg_jax.errors import InputError
+from vgg_jax.errors import InputError, MissingSplit
 
+MAX_BYTES = 2**29  # a file that is larger is not read: no image of MAX_PIXELS needs it
 _EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff")  # in any case
 
 
@@ -28,10 +30,18 @@ class FolderSource:
     def __getitem__(self, index: int) -> Record:
         name = self.files[index]
         try:
-            data = Path(self.root, name).read_bytes()
+            with Path(self.root, name).open("rb") as file:
+                size = os.fstat(file.fileno()).st_size
+                data = file.read() if size <= MAX_BYTES else b""
         except OSError as error:
             raise InputError(f"{name}: cannot be read in {self.root} ({error.strerror}); mend the file") from error
+        if size > MAX_BYTES:
+            raise InputError(f"{name}: has {size} bytes, at most {MAX_BYTES} are read of an image; remove the file")
         return Record(data, int(self.labels[index]), name)
+
+    def location(self, index: int) -> str:
+        """The file, relative to the root."""
+        return self.files[index]
 
 
 def folder_source(
@@ -51,7 +61,8 @@ def folder_source(
     image comes or goes, at most one other moves between train and val, at most one between train and test, and none
     between val and test.  `images_per_class` caps what is left for training, in the same order; val and test are never
     capped.  Classes are ordered by name, or as in `path`/classes.txt (one folder name a line; words after it belong to
-    the name that is shown).  Hidden files and other extensions are ignored.  Raises InputError for a missing path, no
+    the name that is shown).  Hidden files, folders and other extensions are ignored; a link to nothing is an image that
+    cannot be read.  Raises InputError for a missing path, no
     classes, an empty class, a split that does not exist, too few images to split, or a classes.txt that does not match.
     """
     _check_numbers(val_fraction, test_fraction, images_per_class)
@@ -63,7 +74,7 @@ def folder_source(
     fractions = {"val": val_fraction, "test": test_fraction}
     drawn = {name: 0.0 if own_folder[name] else fractions[name] for name in ("test", "val")}
     if split != "train" and not own_folder[split] and not drawn[split]:
-        raise InputError(f"data path {path} has no {split} split; give {split}_fraction > 0 or a folder {split}/")
+        raise MissingSplit(f"data path {path} has no {split} split; give {split}_fraction > 0 or a folder {split}/")
 
     folders = _subfolders(train_folder)
     if not folders:
@@ -97,23 +108,38 @@ def _check_numbers(val_fraction: float, test_fraction: float, images_per_class: 
         raise InputError(f"images_per_class is {images_per_class}; expected at least 1, or None for all images")
 
 
+def _scanned(folder: Path) -> Any:
+    try:
+        return os.scandir(folder)
+    except OSError as error:
+        raise InputError(f"folder {folder} cannot be read ({error.strerror}); mend its permissions") from error
+
+
 def _subfolders(folder: Path) -> list[str]:
     if not folder.is_dir():
         return []
-    with os.scandir(folder) as entries:
+    with _scanned(folder) as entries:
         return sorted(entry.name for entry in entries if not entry.name.startswith(".") and entry.is_dir())
 
 
 def _image_names(folder: Path) -> list[str]:
-    with os.scandir(folder) as entries:
+    with _scanned(folder) as entries:
         names = sorted(
             entry.name
             for entry in entries
-            if not entry.name.startswith(".") and entry.name.lower().endswith(_EXTENSIONS) and entry.is_file()
+            if not entry.name.startswith(".") and entry.name.lower().endswith(_EXTENSIONS) and _is_file(entry)
         )
     if not names:
         raise InputError(f"class folder {folder} holds no images; add some ({' '.join(_EXTENSIONS)}) or remove it")
     return names
+
+
+def _is_file(entry: os.DirEntry) -> bool:
+    """A file, or a link that leads nowhere: who made it believes that there is an image."""
+    try:
+        return entry.is_file() or (entry.is_symlink() and not os.path.exists(entry.path))
+    except OSError:  # links in a circle
+        return True
 
 
 def _ranked(names: list[str], seed: str) -> list[str]:

@@ -26,6 +26,7 @@ from vgg_jax.data.array_record import (
     write_ilsvrc_ids,
     write_shard,
 )
+from vgg_jax.data.bad_images import BAD_IMAGES_FILE, read_bad_images, write_bad_images
 from vgg_jax.data.imagenet_files import ENTRIES_OF_SPLIT, Entry, read_kit
 from vgg_jax.data.sources import Record
 from vgg_jax.errors import InputError
@@ -38,7 +39,6 @@ Result = TypeVar("Result")
 NUM_IMAGES: Mapping[str, int] = MappingProxyType({"train": 1_281_167, "val": 50_000, "test": 100_000})
 NUM_CLASSES = 1000
 IMAGES_PER_SHARD = 5000  # about 550 MB; and few enough shards for a process to hold all of them open
-BAD_IMAGES_FILE = "bad_images.txt"
 
 
 def prepare_imagenet(
@@ -75,22 +75,15 @@ def prepare_imagenet(
             write_ilsvrc_ids(output, kit.ilsvrc_ids)
             for split, found in entries.items():
                 _write_split(output, split, paths[split], found, images_per_shard, threads or os.cpu_count() or 1)
-            return read_bad_images(output)
+            return _bad_images(output)
     except Timeout as error:
         raise InputError(f"another run is writing to {output}; wait for it or give another output") from error
 
 
-def read_bad_images(output: Path) -> dict[str, str]:
+def _bad_images(output: Path) -> dict[str, str]:
     """The undecodable pictures found so far, {file name: what is wrong}."""
     file = output / BAD_IMAGES_FILE
-    lines = file.read_text(encoding="utf-8").splitlines() if file.exists() else []
-    return dict(line.split("\t", 1) for line in lines)
-
-
-def _write_bad_images(output: Path, bad: Mapping[str, str]) -> None:
-    partial = output / f"{BAD_IMAGES_FILE}.partial"
-    partial.write_text("".join(f"{name}\t{reason}\n" for name, reason in sorted(bad.items())), encoding="utf-8")
-    partial.replace(output / BAD_IMAGES_FILE)
+    return read_bad_images(file) if file.exists() else {}
 
 
 def _write_or_compare_class_names(output: Path, class_names: tuple[str, ...]) -> None:
@@ -149,7 +142,7 @@ def _checked_records(
         bar.update()
         yield record
     if bad:
-        _write_bad_images(output, read_bad_images(output) | bad)
+        write_bad_images(output / BAD_IMAGES_FILE, _bad_images(output) | bad)
 
 
 def _decoding_error(data: bytes, name: str) -> str | None:

@@ -11,6 +11,7 @@ import grain
 import numpy as np
 from absl import flags
 
+from vgg_jax.data.bad_images import check_on_error, is_passed_over
 from vgg_jax.data.sources import NO_LABEL, Record, Source
 from vgg_jax.errors import InputError
 from vgg_jax.images.crop import apply_view, centre_crop, check_scale, random_view
@@ -19,8 +20,6 @@ from vgg_jax.images.rescale import rescale
 from vgg_jax.processes import end_with_parent
 
 Result = TypeVar("Result")
-
-ON_ERROR = ("raise", "skip")
 
 
 def training_batches(
@@ -42,14 +41,15 @@ def training_batches(
     Each is image uint8 [n, crop, crop, 3]; label int32 [n]; index int32 [n], the global position step * batch_size +
     row; record int32 [n], the record meant; skipped int32 [n], how many unreadable records from `record` on were passed
     over, in index order and around the end, for the one used; n = batch_size / process_count.  Process p gets rows
-    p * n to (p + 1) * n.  `scale` is the range of S, ends included.
+    p * n to (p + 1) * n.  `scale` is the range of S, ends included.  `on_error` is for unreadable records: "raise",
+    "skip", or "skip:FILE", which passes over those that FILE lists (as bad_images.txt) and raises for others.
 
     An example depends on (seed, its position) alone: not on workers (processes, 0 for none), threads, or where the run
     started.  Up to `threads` batches are made ahead, in each worker max(1, threads // workers).  Raises InputError at
     once for wrong arguments; while iterating for a label outside the classes, an unlabelled image, an unreadable record
-    where `on_error` is "raise", or where no record is readable.
+    that `on_error` does not pass over, or where no record is readable.
     """
-    _check_on_error(on_error)
+    check_on_error(on_error)
     check_scale(scale, crop_size)
     if len(source) == 0:
         raise InputError("the training split holds no records; check the data path and the split")
@@ -142,14 +142,14 @@ def map_images(
     gives (record, -1, None) where on_error is "skip"; "raise" raises InputError naming the file.  Labels may be -1,
     for unlabelled; one outside the classes raises InputError always.
     """
-    _check_on_error(on_error)
+    check_on_error(on_error)
 
     def load(index: int) -> tuple[int, int, Any]:
         loaded = _load(source, index, on_error, unlabelled=True)
         if loaded is None:
             return index, NO_LABEL, None
         record, image = loaded
-        result = _attempt(on_error, _named, function, record.name, image)
+        result = _attempt(on_error, record.name, _named, function, record.name, image)
         return index, NO_LABEL if result is None else record.label, result
 
     wanted = range(len(source)) if records is None else records
@@ -184,20 +184,20 @@ def _load(source: Source, index: int, on_error: str, *, unlabelled: bool) -> tup
 
     Every record that a pipeline uses comes from here, its label checked: on_error is for unreadable pictures alone.
     """
-    record = _attempt(on_error, source.__getitem__, index)
+    record = _attempt(on_error, source.location(index), source.__getitem__, index)
     if record is None:
         return None
     _check_label(record, len(source.class_names), unlabelled)
-    image = _attempt(on_error, decode_rgb, record.image, record.name)
+    image = _attempt(on_error, record.name, decode_rgb, record.image, record.name)
     return None if image is None else (record, image)
 
 
-def _attempt(on_error: str, function: Callable[..., Result], *arguments: Any) -> Result | None:
-    """function(*arguments); where it raises InputError, None if on_error is "skip", else the choice is told as well."""
+def _attempt(on_error: str, name: str, function: Callable[..., Result], *arguments: Any) -> Result | None:
+    """function(*arguments); where it raises InputError, None if on_error passes over `name`."""
     try:
         return function(*arguments)
     except InputError as error:
-        if on_error == "skip":
+        if is_passed_over(on_error, name):
             return None
         raise InputError(
             f"{error}, or pass over such files with on_error=skip (--config.data.on_error=skip)"
@@ -274,8 +274,3 @@ def _init_worker(parent: int, worker: int, workers: int) -> None:
 def _check_division(batch_size: int, process_count: int) -> None:
     if batch_size < 1 or batch_size % process_count:
         raise InputError(f"batch_size {batch_size} does not divide over {process_count} processes; choose a multiple")
-
-
-def _check_on_error(on_error: str) -> None:
-    if on_error not in ON_ERROR:
-        raise InputError(f"on_error is {on_error!r}; choose one of {', '.join(ON_ERROR)}")

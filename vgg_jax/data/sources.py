@@ -40,6 +40,10 @@ class Source(Protocol):
         """Read one record, whatever its label; raises InputError where it cannot be read."""
         ...
 
+    def location(self, index: int) -> str:
+        """Where a record lies, told without reading it: its name in messages and lists where it cannot be read."""
+        ...
+
 
 def open_source(
     source: str,
@@ -93,8 +97,8 @@ def open_source(
 
 
 def record_name(source: Source, index: int) -> str:
-    """The name of a record, for lists of bad images; "record INDEX" where it cannot be read."""
+    """The name of a record, for lists of bad images; where it lies, if it cannot be read."""
     try:
         return source[index].name
     except InputError:
-        return f"record {index}"
+        return source.location(index)

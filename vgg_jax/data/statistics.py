@@ -1,6 +1,7 @@
 """The mean RGB and the principal colours of a training set (sec. 3.1)."""
 
 import json
+import logging
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,6 +14,8 @@ from vgg_jax.data.sources import Source
 from vgg_jax.errors import InputError
 from vgg_jax.images.colour import IMAGENET_EIGENVALUES, IMAGENET_EIGENVECTORS, IMAGENET_MEAN_RGB
 from vgg_jax.progress import progress_bar
+
+logger = logging.getLogger(__name__)
 
 Row = tuple[float, float, float]
 _CHUNK = 2**20  # pixels at a time, to bound the memory of large images
@@ -32,6 +35,7 @@ class PixelSums(NamedTuple):
     pixels: int
     total: list[int]
     products: list[list[int]]
+    skipped: list[int]  # records that could not be read
 
 
 IMAGENET_STATISTICS = ColourStatistics(IMAGENET_MEAN_RGB, IMAGENET_EIGENVALUES, IMAGENET_EIGENVECTORS)
@@ -42,7 +46,8 @@ def colour_statistics(
 ) -> ColourStatistics:
     """Statistics of all pixels of the source at their stored size, each pixel with equal weight.
 
-    The sums are exact whole numbers, so order and threads do not matter.  on_error="skip" leaves unreadable files out.
+    The sums are exact whole numbers, so order and threads do not matter.  on_error="skip" leaves unreadable files out
+    and warns of them.
     Raises InputError naming an unreadable file, or where nothing is readable.
     """
     return statistics_of([pixel_sums(source, progress=progress, on_error=on_error, threads=threads)])
@@ -58,12 +63,17 @@ def pixel_sums(
 ) -> PixelSums:
     """The exact sums of the pixels of some records, all if None; arguments as of `colour_statistics`."""
     pixels, total, products = 0, np.zeros(3, object), np.zeros((3, 3), object)  # Python's integers: no overflow
+    skipped = []
     results = map_images(source, _pixel_sums, records, on_error=on_error, threads=threads)
     count = len(source if records is None else records)
-    for _, _, sums in progress_bar(results, "colour statistics", count, unit=" images", disable=not progress):
+    for record, _, sums in progress_bar(results, "colour statistics", count, unit=" images", disable=not progress):
         if sums is not None:
             pixels, total, products = pixels + sums[0], total + sums[1], products + sums[2]
-    return PixelSums(pixels, total.tolist(), products.tolist())
+        else:
+            skipped.append(record)
+    if skipped:
+        logger.warning("colour statistics: %d of %d images could not be read: left out", len(skipped), count)
+    return PixelSums(pixels, total.tolist(), products.tolist(), skipped)
 
 
 def statistics_of(shares: Sequence[PixelSums]) -> ColourStatistics:

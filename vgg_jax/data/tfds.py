@@ -7,7 +7,7 @@ from google.protobuf.message import DecodeError
 from tensorflow_datasets.core.read_only_builder import builder_from_files
 
 from vgg_jax.data.sources import STORED_SPLITS, Record
-from vgg_jax.errors import InputError
+from vgg_jax.errors import InputError, MissingSplit
 
 
 class TfdsSource:
@@ -30,7 +30,7 @@ class TfdsSource:
     def __getitem__(self, index: int) -> Record:
         if not 0 <= index < len(self):
             raise IndexError(f"record {index} of {len(self)}")
-        name = f"{self._origin[0]} {self._split}[{index}]"
+        name = self.location(index)
         try:
             example = self._data[index]
         except (RuntimeError, ValueError, OSError, DecodeError) as error:
@@ -39,6 +39,10 @@ class TfdsSource:
         if not isinstance(image, bytes) or label is None:
             raise InputError(f"{name} lacks its image or its label; prepare the data set again")
         return Record(image, int(label), file_name.decode(errors="replace") if file_name else name)
+
+    def location(self, index: int) -> str:
+        """The split and the position in it."""
+        return f"{self._origin[0]} {self._split}[{index}]"
 
 
 def tfds_source(path: str | Path, split: str) -> TfdsSource:
@@ -73,7 +77,7 @@ def _stored_split(builder: tfds.core.DatasetBuilder, path: str, split: str) -> s
     stored = next((name for name in STORED_SPLITS[split] if name in builder.info.splits), None)
     if stored is None:
         found = ", ".join(sorted(builder.info.splits)) or "none"
-        raise InputError(
+        raise MissingSplit(
             f"'{path}' has no split '{split}' (splits found: {found}); expected {' or '.join(STORED_SPLITS[split])}"
         )
     missing = [file for file in builder.info.splits[stored].filepaths if not file.exists()]

@@ -24,12 +24,12 @@ PosteriorsOf = Callable[[View, Sequence[np.ndarray], Advance], np.ndarray]
 
 
 class SetErrors(NamedTuple):
-    """Errors in percent over the labelled images (None without labels), counts, and ``wrong``, bool [n] for each k."""
+    """Errors in percent over the labelled images (None without labels); ``wrong`` is bool [n] for each k."""
 
     top1_error: float | None
     top5_error: float | None
     num_images: int
-    num_skipped: int
+    skipped: list[int]  # records that could not be read
     wrong: dict[int, np.ndarray]
 
 
@@ -97,22 +97,23 @@ def set_errors(parts: Iterable[Part], count: int) -> SetErrors:
     be read.
     """
     seen = 0
-    num_images = 0
+    skipped: list[int] = []
     wrong: dict[int, list[np.ndarray]] = {1: [], 5: []}
     for part in parts:
         expected = np.arange(seen, seen + len(part.records))
         assert np.array_equal(part.records, expected), "a record came twice, or one is missing"
         seen += len(part.records)
-        num_images += int(part.readable.sum())
+        skipped += part.records[~part.readable].tolist()
         known = part.readable & (part.labels >= 0)
         for k, flags in wrong.items():
             flags.append(~top_k_correct(part.posteriors[known], part.labels[known], k))
     assert seen == count, f"{count} records were to be evaluated, but {seen} were seen"
+    num_images = count - len(skipped)
     if not num_images:
         raise InputError("no image of the split could be read: nothing was evaluated")
     flags_of = {k: np.concatenate(flags) for k, flags in wrong.items()}
     top1, top5 = (100.0 * float(flags_of[k].mean()) if len(flags_of[k]) else None for k in (1, 5))
-    return SetErrors(top1, top5, num_images, count - num_images, flags_of)
+    return SetErrors(top1, top5, num_images, skipped, flags_of)
 
 
 def check_labels(labels: Sequence[int] | np.ndarray, num_classes: int) -> None:

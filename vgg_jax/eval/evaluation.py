@@ -9,8 +9,9 @@ from typing import Any, NamedTuple
 import filelock
 import numpy as np
 
+from vgg_jax.data.bad_images import BAD_IMAGES_FILE, note_bad_images
 from vgg_jax.data.pipeline import rescaled_images
-from vgg_jax.data.sources import Source
+from vgg_jax.data.sources import Source, record_name
 from vgg_jax.errors import InputError
 from vgg_jax.eval.dataset import Record, SetErrors, compute_part, loaded_ahead, own_share, set_errors, view_posteriors
 from vgg_jax.eval.identity import set_identity
@@ -111,10 +112,10 @@ def evaluate(
         for request, members in zip(requests, plans):
             paths = [[[plan.folders[view] for view in part] for part in plan.views] for plan in members]
             errors = set_errors(fused_parts(paths), len(data.source))
-            if errors.num_skipped:
-                logger.warning("%d of %d images could not be read: left out", errors.num_skipped, len(data.source))
-            row = _row(members, request.method, data, errors, output or requests[0].members[0].stage.parent)
-            yield Evaluated(row, errors.wrong, paths)
+            home = output or requests[0].members[0].stage.parent
+            if errors.skipped and is_first():
+                _tell_skipped(errors.skipped, data.source, home)
+            yield Evaluated(_row(members, request.method, data, errors, home), errors.wrong, paths)
         barrier("rows made")
         if is_first():
             remove_unkept(everything)
@@ -167,6 +168,13 @@ def _store(net: Net, folders: dict[View, Path], data: DataSet, keep: bool) -> No
                 write_part(folders[view], index, part)
 
 
+def _tell_skipped(records: Sequence[int], source: Source, folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / BAD_IMAGES_FILE
+    note_bad_images(path, (record_name(source, record) for record in records), "left out of evaluation")
+    logger.warning("%d of %d images could not be read: left out, see %s", len(records), len(source), path)
+
+
 def _row(members: Sequence[_Plan], method: str, data: DataSet, errors: SetErrors, home: Path) -> Row:
     """The row of one net, or of a fusion, whose fields are None where its members differ.
 
@@ -192,7 +200,7 @@ def _row(members: Sequence[_Plan], method: str, data: DataSet, errors: SetErrors
         "top1_error": errors.top1_error,
         "top5_error": errors.top5_error,
         "num_images": errors.num_images,
-        "num_skipped": errors.num_skipped,
+        "num_skipped": len(errors.skipped),
         "step": common["step"],
         "init": common["init"],
     }

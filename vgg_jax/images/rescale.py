@@ -8,6 +8,7 @@ from PIL import Image
 from vgg_jax.errors import InputError
 from vgg_jax.images.decode import MAX_PIXELS
 
+MAX_ENLARGED = 2**24  # pixels that an image may be enlarged to: 1 x 5000 at smallest side 256 would be 327 million
 _BILINEAR = Image.Resampling.BILINEAR
 _LONGEST_PERIOD = 16  # rows or columns that a window may be widened by, to round as the whole image does
 
@@ -23,15 +24,17 @@ def rescale(image: np.ndarray, smallest_side: int) -> np.ndarray:
     """Rescale one image [H, W, 3] so that its short side is `smallest_side` pixels (sec. 3.1).
 
     uint8 stays uint8, rounded as PIL does it; any other type becomes float32, not rounded.  An image that has the size
-    already comes back as it is.  Raises InputError where the result would have more than MAX_PIXELS pixels.
+    already comes back as it is.  Raises InputError where the result would have more than MAX_PIXELS pixels, or more
+    than MAX_ENLARGED and four times those of the image: something as thin as a line.
     """
     height, width = rescaled_size(image.shape[0], image.shape[1], smallest_side)
     if (height, width) == image.shape[:2]:
         return image if image.dtype == np.uint8 else image.astype(np.float32, copy=False)
-    if height * width > MAX_PIXELS:
+    most = min(MAX_PIXELS, max(MAX_ENLARGED, 4 * image.shape[0] * image.shape[1]))
+    if height * width > most:
         raise InputError(
             f"an image of {image.shape[0]} x {image.shape[1]} pixels would be {height} x {width} at smallest side "
-            f"{smallest_side}, at most {MAX_PIXELS} pixels are accepted; cut it"
+            f"{smallest_side}, at most {most} pixels are accepted; cut it"
         )
     box = (0, 0, image.shape[1], image.shape[0])
     if image.dtype == np.uint8:

@@ -1,20 +1,16 @@
 """The training batches of a stage, with a record of the images that could not be read."""
 
 import contextlib
-import logging
 from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
-import filelock
 import jax
 import numpy as np
 
+from vgg_jax.data.bad_images import note_bad_images
 from vgg_jax.data.pipeline import training_batches
 from vgg_jax.data.sources import Source, record_name
-from vgg_jax.report import write_atomically
-
-logger = logging.getLogger(__name__)
 
 
 def stage_batches(
@@ -37,22 +33,16 @@ def stage_batches(
         workers=config.data.workers,
         threads=config.data.threads,
     )
+    noted: set[int] = set()
     with contextlib.closing(batches):  # ends the decoding threads and workers
         for batch in batches:
-            if batch["skipped"].any():
-                _note(_passed_over(batch, source), bad_images)
+            fresh = _passed_over(batch, len(source)) - noted
+            note_bad_images(bad_images, (record_name(source, i) for i in fresh), "unreadable and replaced")
+            noted |= fresh
             yield {name: batch[name] for name in ("image", "label", "index")}
 
 
-def _passed_over(batch: dict[str, np.ndarray], source: Source) -> set[str]:
+def _passed_over(batch: dict[str, np.ndarray], count: int) -> set[int]:
+    """The records, of ``count``, that could not be read."""
     spans = zip(batch["record"].tolist(), batch["skipped"].tolist())
-    return {record_name(source, (record + i) % len(source)) for record, skipped in spans for i in range(skipped)}
-
-
-def _note(names: set[str], path: Path) -> None:
-    with filelock.FileLock(f"{path}.lock"):  # each process notes its own
-        known = set(path.read_text().splitlines()) if path.exists() else set()
-        if fresh := sorted(names - known):
-            write_atomically(path, "".join(f"{name}\n" for name in sorted(known | names)))
-    if fresh:
-        logger.warning("unreadable and replaced: %s (%d so far, see %s)", ", ".join(fresh), len(known | names), path)
+    return {(record + i) % count for record, skipped in spans for i in range(skipped)}

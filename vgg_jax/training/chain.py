@@ -9,7 +9,8 @@ from typing import Any
 import jax
 
 from vgg_jax.checkpoint import find_step
-from vgg_jax.data.sources import Source
+from vgg_jax.data.bad_images import BAD_IMAGES_FILE, note_bad_images
+from vgg_jax.data.sources import Source, record_name
 from vgg_jax.data.statistics import (
     IMAGENET_STATISTICS,
     ColourStatistics,
@@ -156,7 +157,9 @@ def _frozen_statistics(config: Config, workdir: Path, train: Source) -> ColourSt
         if config.data.statistics == "compute":
             options = {"on_error": config.data.on_error, "threads": config.data.threads, "progress": is_first()}
             records = range(jax.process_index(), len(train), jax.process_count())
-            shares = gathered(pixel_sums(train, records, **options), workdir / ".pixel_sums")
+            own = pixel_sums(train, records, **options)
+            note_bad_images(workdir / BAD_IMAGES_FILE, (record_name(train, i) for i in own.skipped), "left out")
+            shares = gathered(own, workdir / ".pixel_sums")
             statistics = statistics_of([PixelSums(*share) for share in shares])
         else:
             given = config.data.statistics

@@ -14,6 +14,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from vgg_jax import checkpoint, optimizer, signals
+from vgg_jax.data.bad_images import BAD_IMAGES_FILE
 from vgg_jax.data.sources import Source
 from vgg_jax.data.statistics import ColourStatistics
 from vgg_jax.errors import InputError
@@ -81,13 +82,14 @@ def run_stage(
             **{"stage": name, "train_scale": list(stage.scale), "init": init},
             **{"model": model_fields(model), "dataset": inputs.dataset, "seed": config.seed},
         }
+        bad_images = directory.parent / BAD_IMAGES_FILE  # one list for the chain
         batches = stage_batches(
             *(config, stage, inputs.train),
             seed=seed,
             first_step=progress.step,
-            bad_images=directory / "bad_images.txt",
+            bad_images=bad_images,
         )
-        validate = make_validation(config, stage, model, inputs.val, inputs.mesh)
+        validate = make_validation(config, stage, model, inputs.val, inputs.mesh, bad_images)
         epoch_steps = max(1, len(inputs.train) // train.batch_size)
         may_fail = train.on_save_error == "continue"
         with StageLog(directory, progress.step, may_fail=may_fail) as log, contextlib.closing(batches):

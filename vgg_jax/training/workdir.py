@@ -44,7 +44,7 @@ def check_identity(workdir: Path, config: dict[str, Any]) -> None:
 
     Free to differ: workers, data path, logging and micro-batches. The chain may grow at its end, a stage's steps may
     grow, a stage that the saved chain does not run may be changed, train.skip_nonfinite may grow, and data.on_error may
-    turn from raise to skip: until then nothing was skipped. Before the first checkpoint everything is free.
+    turn to skip or skip:FILE: until then nothing else was skipped. Before the first checkpoint everything is free.
     """
     if differing := differing_fields(workdir, config):
         raise InputError(
@@ -103,7 +103,7 @@ def _may_differ(field: str, saved: dict[str, Any], fresh: dict[str, Any]) -> boo
     if field == "chain" and old is not None and new is not None:
         return bool(new[: len(old)] == old)
     if field == "data.on_error":
-        return (old, new) == ("raise", "skip")
+        return bool(old == "raise" or new != "raise")
     if field == "train.skip_nonfinite":
         return (new or 0) >= (old or 0)
     section, _, rest = field.partition(".")

@@ -1,0 +1,144 @@
+"""Resident memory of a training of 2,000 steps and of an evaluation of 9,000 photographs: does it grow?
+
+python experiments/benchmarks/memory.py --data_path=CALTECH101 [--workers=0] [--json=FILE] [--plot=FILE.png]
+
+Runs train.py and evaluate.py as a user does (net D at 1/16 of its width, crop 32) and looks at /proc every few seconds:
+the resident set of the process and its children. The first quarter is warm-up; growth is the median of the last quarter
+less that of the second. It takes about 10 minutes on 2 cores.
+"""
+
+import datetime
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import jaxlib
+from absl import app, flags
+from matplotlib.figure import Figure
+
+DATA_PATH = flags.DEFINE_string("data_path", None, "A folder of classes; Caltech-101 has 9,092 images.", required=True)
+STEPS = flags.DEFINE_integer("steps", 2000, "Steps of the training.", 1)
+WORKERS = flags.DEFINE_integer("workers", 0, "data.workers of the training.", 0)
+SCALES = flags.DEFINE_string("scales", "37,55,74", "Test scales of the evaluation.")
+EVERY = flags.DEFINE_float("every", 2.0, "Seconds between looks.")
+JSON = flags.DEFINE_string("json", None, "File for the figures.")
+PLOT = flags.DEFINE_string("plot", None, "PNG file for a picture of the samples.")
+
+EXPERIMENTS = Path(__file__).resolve().parents[1]
+Samples = list[tuple[float, float]]  # seconds from the start, MiB
+
+
+def main(_: object) -> None:
+    """Run both, print, write."""
+    with tempfile.TemporaryDirectory() as folder:
+        workdir = Path(folder) / "run"
+        stage = workdir / "s256"  # before there is one, colour statistics; after it is finished, an evaluation
+        train = sampled(train_command(workdir), lambda: stage.exists() and not (stage / "finished.json").exists())
+        images = len_of_split(workdir)
+        evaluate = sampled(evaluate_command(workdir), lambda: True)
+    runs = {f"training, {STEPS.value} steps": train, f"evaluation, {images} photographs": evaluate}
+    rows = [summary(name, samples) for name, samples in runs.items()]
+    ratios = {f"{row['run']}: end / after warm-up": row["end_mib"] / row["after_warm_up_mib"] for row in rows}
+    for row in rows:
+        print({name: round(value, 1) if isinstance(value, float) else value for name, value in row.items()})
+    print({name: round(value, 4) for name, value in ratios.items()})
+    device = f"{jax.devices()[0].device_kind}, {os.cpu_count()} CPU cores"
+    if JSON.value:
+        record = {
+            "device": device,
+            "versions": {"python": platform.python_version(), "jax": jax.__version__, "jaxlib": jaxlib.__version__},
+            "date": datetime.date.today().isoformat(),
+            "setting": {"steps": STEPS.value, "images": images, "scales": SCALES.value, "workers": WORKERS.value},
+            "rows": [{**row, "samples": rounded(samples)} for row, samples in zip(rows, runs.values())],
+            "ratios": ratios,
+        }
+        Path(JSON.value).write_text(json.dumps(record) + "\n")
+    if PLOT.value:
+        plot(runs, device, Path(PLOT.value))
+
+
+def train_command(workdir: Path) -> list[str]:
+    """A stage of a narrow net D; all but one image a class (at least) are for training."""
+    return [
+        *(sys.executable, str(EXPERIMENTS / "train.py"), "--config=configs/quickstart.py", f"--workdir={workdir}"),
+        *("--config.data.source=folder", f"--config.data.path={DATA_PATH.value}", "--config.data.val_fraction=0.001"),
+        *(f"--config.data.workers={WORKERS.value}", "--config.model.width_multiplier=0.0625"),
+        *("--config.chain=('s256',)", f"--config.stages.s256.steps={STEPS.value}"),
+        *("--config.stages.s256.learning_rate=0.001", "--config.train.validate_every=250"),
+    ]
+
+
+def evaluate_command(workdir: Path) -> list[str]:
+    """Dense evaluation of what was trained on."""
+    script = str(EXPERIMENTS / "evaluate.py")
+    return [sys.executable, script, f"--workdir={workdir}", "--split=train", f"--scales={SCALES.value}"]
+
+
+def len_of_split(workdir: Path) -> int:
+    """How many images the training split has, by the workdir's record."""
+    return json.loads((workdir / "data.json").read_text())["train"]
+
+
+def sampled(command: list[str], counts: Callable[[], bool]) -> Samples:
+    """Run a command to its end and look at its memory as long as `counts` says that it counts."""
+    start, samples = time.monotonic(), []
+    with subprocess.Popen(command) as process:
+        while process.poll() is None:
+            if counts():
+                samples.append((time.monotonic() - start, resident(process.pid) / 2**20))
+            time.sleep(EVERY.value)
+    if process.returncode:
+        sys.exit(f"error: {' '.join(command)} ended with status {process.returncode}")
+    return samples
+
+
+def resident(pid: int) -> int:
+    """Bytes of the resident sets of a process and its descendants; pages that they share count in each."""
+    try:
+        pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    except OSError:  # ended meanwhile
+        return 0
+    return pages * os.sysconf("SC_PAGE_SIZE") + sum(resident(int(child)) for child in children)
+
+
+def summary(name: str, samples: Samples) -> dict[str, Any]:
+    """Growth between the second and the last quarter, and the slope of all after the warm-up, in MiB."""
+    quarters = [[mib for _, mib in samples[len(samples) * i // 4 : len(samples) * (i + 1) // 4]] for i in range(4)]
+    after, end = statistics.median(quarters[1]), statistics.median(quarters[3])
+    warm = samples[len(samples) // 4 :]
+    slope = statistics.linear_regression([t for t, _ in warm], [mib for _, mib in warm]).slope
+    return {
+        **{"run": name, "seconds": samples[-1][0], "samples_taken": len(samples)},
+        **{"after_warm_up_mib": after, "end_mib": end, "growth_mib": end - after},
+        **{"slope_mib_per_minute": 60 * slope, "peak_mib": max(mib for _, mib in samples)},
+    }
+
+
+def rounded(samples: Samples) -> list[list[float]]:
+    """Samples as they are written down."""
+    return [[round(seconds, 1), round(mib, 1)] for seconds, mib in samples]
+
+
+def plot(runs: dict[str, Samples], device: str, path: Path) -> None:
+    """A small picture: resident memory against time."""
+    figure = Figure(figsize=(9, 3), layout="constrained")
+    for axes, (name, samples) in zip(figure.subplots(1, len(runs)), runs.items()):
+        axes.plot(*zip(*samples), lw=1.2)
+        axes.axvspan(0, samples[len(samples) // 4][0], color="0.9", lw=0)
+        axes.set(title=name, xlabel="seconds (gray: warm-up)", ylabel="resident set (MiB)", ylim=(0, None))
+    figure.suptitle(device, fontsize=8)
+    figure.savefig(path, dpi=90)
+
+
+if __name__ == "__main__":
+    app.run(main)
