@@ -8,6 +8,7 @@ import time
 
 import pytest
 from running_scripts import EXPERIMENTS, write_noise
+from saved_state import latest_checkpoint
 from slurm_cluster import Unavailable, cluster, install
 
 from vgg_jax.signals import PREEMPTED
@@ -100,3 +101,19 @@ def test_the_table_has_results_and_the_failure(sweep):
     assert rows[3]["fields"] == {"learning_rate": DIVERGING}
     assert "the training diverged" in rows[3]["error"] and "the training diverged" in out
     assert status == 1 and "error: 1 of 4 trainings failed" in err
+
+
+def test_a_job_of_two_processes_ends_as_one_would(slurm, tmp_path):
+    write_noise(tmp_path / "pictures", 12)
+    (tmp_path / "tiny.py").write_text(CONFIG.format(path=str(tmp_path / "pictures")))
+    train = [sys.executable, str(EXPERIMENTS / "train.py"), f"--config={tmp_path / 'tiny.py'}"]
+    train += ["--config.stages.s256.steps=6", "--config.train.micro_batches=2", "--config.train.log_every=3"]
+    environment = {**os.environ, "JAX_PLATFORMS": "cpu"}
+    job = ["srun", "--ntasks=2", *train, f"--workdir={tmp_path / 'two'}", "--distributed=slurm", "--local_devices=0"]
+    together = subprocess.run(job, env=environment, capture_output=True, text=True)
+    assert together.returncode == 0, together.stderr
+    assert "process 0: " in together.stderr and "; process 1: " in together.stderr  # the device map
+    assert together.stdout.count("| s256 ") == 1
+    alone = subprocess.run([*train, f"--workdir={tmp_path / 'one'}"], env=environment, capture_output=True, text=True)
+    assert alone.returncode == 0, alone.stderr
+    assert latest_checkpoint(tmp_path / "two") == latest_checkpoint(tmp_path / "one")
