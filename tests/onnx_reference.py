@@ -20,9 +20,12 @@ TABLE = {
 LRN = {"krizhevsky": {"alpha": 5e-4, "bias": 2.0}, "caffe": {"alpha": 1e-4, "bias": 1.0}}  # ONNX divides alpha by size
 
 
-def reference(arch, params, images, *, mean_rgb, dense=False, pool_rounding="floor", lrn="krizhevsky"):
-    """Logits [N, K], or score maps [N, h, w, K] (dense), of images [N, H, W, 3] by onnxruntime."""
-    nodes, constants = [], []
+def reference(arch, params, images, *, mean_rgb, dense=False, pool_rounding="floor", lrn="krizhevsky", layers=()):
+    """Logits [N, K], or score maps [N, h, w, K] (dense), of images [N, H, W, 3] by onnxruntime.
+
+    layers: their activations instead, a dict of [N, h, w, C]; with dense only.
+    """
+    nodes, constants, named = [], [], {}
     value = "images"
 
     def constant(name, array):
@@ -47,10 +50,13 @@ def reference(arch, params, images, *, mean_rgb, dense=False, pool_rounding="flo
             weight = constant(f"{name}_w", kernel.transpose(3, 2, 0, 1))
             bias = constant(f"{name}_b", params[name]["bias"])
             node("Conv", [value, weight, bias], kernel_shape=[side, side], pads=[side // 2] * 4)
+            named[f"{name}/pre"] = value
             node("Relu", [value])
+            named[name] = value
             if arch == "A-LRN" and name == "conv1_1":
                 node("LRN", [value], size=5, beta=0.75, **LRN[lrn])
         node("MaxPool", [value], kernel_shape=[2, 2], strides=[2, 2], ceil_mode=int(pool_rounding == "ceil"))
+        named[f"pool{block}"] = value
     window = round((params["fc6"]["kernel"].shape[0] / channels) ** 0.5)
     if not dense:
         node("Transpose", [value], perm=[0, 2, 3, 1])
@@ -64,16 +70,20 @@ def reference(arch, params, images, *, mean_rgb, dense=False, pool_rounding="flo
         else:
             node("Gemm", [value, constant(f"{name}_w", kernel), bias])
         if name != "fc8":
+            named[f"{name}/pre"] = value
             node("Relu", [value])
+        named[name] = value
     if dense:
         node("Transpose", [value], perm=[0, 2, 3, 1])
+    outputs = [named[name] for name in layers] or [value]
     graph = helper.make_graph(
         nodes,
         "vgg",
         [helper.make_tensor_value_info("images", TensorProto.FLOAT, [None, 3, None, None])],
-        [helper.make_tensor_value_info(value, TensorProto.FLOAT, None)],
+        [helper.make_tensor_value_info(output, TensorProto.FLOAT, None) for output in outputs],
         constants,
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
     session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
-    return session.run(None, {"images": np.asarray(images, np.float32).transpose(0, 3, 1, 2)})[0]
+    results = session.run(None, {"images": np.asarray(images, np.float32).transpose(0, 3, 1, 2)})
+    return {name: maps.transpose(0, 2, 3, 1) for name, maps in zip(layers, results)} if layers else results[0]

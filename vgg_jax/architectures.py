@@ -67,3 +67,13 @@ def blocks_of(arch: str) -> Blocks:
 def layer_names(arch: str) -> tuple[str, ...]:
     """Names of the layers that carry weights, from the input to fc8."""
     return (*(layer.name for block in blocks_of(arch) for layer in block), *FC_LAYERS)
+
+
+def activation_names(arch: str) -> tuple[str, ...]:
+    """Names of a net's activations from the input to fc8; ``/pre`` stands before the ReLU, the bare name after it."""
+    names: list[str] = []
+    for number, block in enumerate(blocks_of(arch), start=1):
+        for layer in block:
+            names += [f"{layer.name}/pre", layer.name]
+        names.append(f"pool{number}")
+    return (*names, "fc6/pre", "fc6", "fc7/pre", "fc7", "fc8")

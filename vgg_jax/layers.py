@@ -1,5 +1,7 @@
 """Layers without parameters: the 2x2 max-pool and local response normalisation."""
 
+from typing import Any
+
 import jax.numpy as jnp
 from jax import Array, lax
 
@@ -39,7 +41,7 @@ def _first_max(a: Array, b: Array) -> Array:
     return jnp.where((b > a) | (b != b), b, a)
 
 
-def pooled_size(size: Array, rounding: str) -> Array:
+def pooled_size(size: Any, rounding: str) -> Any:
     """Side of the pooled map, floor(size / 2) or ceil(size / 2)."""
     return size // 2 if rounding == "floor" else (size + 1) // 2
 

@@ -1,6 +1,6 @@
 """Class VGG: nets A to E driven by a row of Table 1, in ordinary and in fully convolutional form (sec. 2, 3.2)."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 import flax.linen as nn
@@ -47,7 +47,6 @@ class VGG(nn.Module):
     initializer_std: float = 0.01
     fully_convolutional: bool = False
 
-    @nn.compact
     def __call__(
         self,
         images: Array,
@@ -64,31 +63,70 @@ class VGG(nn.Module):
         valid_size: dense form only, int32 [N, 2]: height and width of the image in its zero-padded frame. Zeros are put
             back outside it after each layer, so that the scores inside are those of the unpadded image.
         """
+        logits = self.activations(images, ("fc8",), train=train, example_index=example_index, valid_size=valid_size)[
+            "fc8"
+        ]
+        return logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
+
+    @nn.compact
+    def activations(
+        self,
+        images: Array,
+        layers: Collection[str],
+        *,
+        train: bool = False,
+        example_index: Array | None = None,
+        valid_size: Array | None = None,
+    ) -> dict[str, Array]:
+        """Activations by layer, names as in `activation_names`, without computing or needing anything deeper.
+
+        A convolution with LRN is tapped before the LRN. The other arguments are the forward pass's; outside of
+        valid_size the activations mean nothing.
+        """
         self._check(images)
+        tapped: dict[str, Array] = {}
+
+        def tap(name: str, x: Array) -> bool:
+            """Keep x if it is asked for; whether all that is asked for is there."""
+            if name in layers:
+                tapped[name] = x
+            return len(tapped) == len(layers)
+
         x = normalize(images, self.mean_rgb, self.std_rgb, self.dtype)
         x = x if valid_size is None else mask_outside(x, valid_size)
-        for block in blocks_of(self.arch):
+        for number, block in enumerate(blocks_of(self.arch), start=1):
             for layer in block:
-                x = nn.relu(self._conv(layer)(x))
+                x = self._conv(layer)(x)
+                tap(f"{layer.name}/pre", x)
+                x = nn.relu(x)
                 if valid_size is not None and (layer is not block[-1] or self.pool_rounding == "ceil"):
                     x = mask_outside(x, valid_size)
+                if tap(layer.name, x):
+                    return tapped
                 if layer.lrn:
                     x = local_response_norm(x, self.lrn)
             x = max_pool(x, self.pool_rounding)
             if valid_size is not None:
                 valid_size = pooled_size(valid_size, self.pool_rounding)
                 x = mask_outside(x, valid_size)
+            if tap(f"pool{number}", x):
+                return tapped
         if not self.fully_convolutional:
             x = x.reshape(len(x), -1)  # [N, w*w*C] in H, W, C order
         window = self.crop_size // STRIDE
         for name, kernel in (("fc6", window), ("fc7", 1)):
-            x = nn.relu(self._fc(name, scaled(FC_CHANNELS, self.width_multiplier), kernel)(x))
+            x = self._fc(name, scaled(FC_CHANNELS, self.width_multiplier), kernel)(x)
+            tap(f"{name}/pre", x)
+            x = nn.relu(x)
+            if tap(name, x):
+                return tapped
             if train and self.dropout_rate:
                 x = self._dropout(x, example_index)
-        logits = self._fc("fc8", self.num_classes, 1)(x)
-        return logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
+        tap("fc8", self._fc("fc8", self.num_classes, 1)(x))
+        return tapped
 
     def _conv(self, layer: ConvLayer) -> nn.Conv:
+        self._check_params(layer.name)
         return nn.Conv(
             scaled(layer.channels, self.width_multiplier),
             (layer.kernel, layer.kernel),
@@ -99,6 +137,7 @@ class VGG(nn.Module):
         )
 
     def _fc(self, name: str, channels: int, window: int) -> nn.Module:
+        self._check_params(name)
         kernel_init = INITIALIZERS[self.initializer](self.initializer_std)
         if self.fully_convolutional:
             return nn.Conv(
@@ -113,6 +152,13 @@ class VGG(nn.Module):
         keep = 1.0 - self.dropout_rate
         masks = jax.vmap(lambda i: jax.random.bernoulli(jax.random.fold_in(key, i), keep, x.shape[1:]))(index)
         return jnp.where(masks, x / keep, jnp.zeros_like(x))
+
+    def _check_params(self, name: str) -> None:
+        if not self.is_initializing() and not self.has_variable("params", name):
+            raise InputError(
+                f"params have no {name}: give all layers of net {self.arch}; of a convolutional body, without fc6 to "
+                "fc8, vgg_jax.features gives the activations up to pool5"
+            )
 
     def _check(self, images: Array) -> None:
         blocks_of(self.arch)
@@ -142,6 +188,14 @@ def model_dtype(name: str) -> Any:
 def scaled(channels: int, width_multiplier: float) -> int:
     """Channels of a layer at a width, at least one."""
     return max(1, round(channels * width_multiplier))
+
+
+def map_side(model: VGG, layer: str, side: Any) -> Any:
+    """Side of a layer's map (see `activation_names`) of an image with this side; ints or arrays."""
+    fully_connected = layer.startswith("fc")
+    for _ in range(5 if fully_connected else int(layer[4]) - layer.startswith("conv")):
+        side = pooled_size(side, model.pool_rounding)
+    return side - model.crop_size // STRIDE + 1 if fully_connected else side
 
 
 def normalize(images: Array, mean_rgb: tuple[float, ...], std_rgb: tuple[float, ...], dtype: Any) -> Array:

@@ -24,8 +24,7 @@ from vgg_jax.eval.programs import (
     traced_images,
 )
 from vgg_jax.images.rescale import rescale, rescaled_size
-from vgg_jax.layers import pooled_size
-from vgg_jax.model import STRIDE, VGG
+from vgg_jax.model import VGG, map_side
 
 Params = dict[str, dict[str, Array]]
 
@@ -37,15 +36,21 @@ def fc_to_conv(params: Params) -> Params:
 
     Same keys, nothing but reshapes; fc6's input runs in H, W, C order. Params in that form come back as they are.
     """
+    dense = conv_kernels(params)
+    for name in FC_LAYERS:
+        if name not in params:
+            raise InputError(f"params lack {name}: dense evaluation needs fc6, fc7 and fc8")
+    return dense
+
+
+def conv_kernels(params: Params) -> Params:
+    """As `fc_to_conv`, for those of the fully connected layers that are there."""
     if not any(name.startswith("conv5_") for name in params):
         raise InputError(f"params have no conv5 layers but {', '.join(params)}: give model.init(...)['params']")
     channels = max((name, layer["bias"].shape[0]) for name, layer in params.items() if name.startswith("conv5_"))[1]
     dense = dict(params)
     for name in FC_LAYERS:
-        if name not in params:
-            raise InputError(f"params lack {name}: dense evaluation needs fc6, fc7 and fc8")
-        kernel = params[name]["kernel"]
-        if kernel.ndim == 2:
+        if name in params and (kernel := params[name]["kernel"]).ndim == 2:
             inputs, outputs = kernel.shape
             window = round((inputs / channels) ** 0.5) if name == "fc6" else 1
             dense[name] = {**params[name], "kernel": kernel.reshape(window, window, -1, outputs)}
@@ -69,7 +74,7 @@ def dense_scores(
     Raises InputError for other shapes and for an image smaller than the window (with "ceil" a pooled side counts, as in
     Caffe: an image of 1x1 fills a window of 32).
     """
-    dense_model = _dense_form(model, pool_rounding)
+    dense_model = dense_form(model, pool_rounding)
     check_images(images)
     if is_traced(images, params):
         images = traced_images(images, value_range)
@@ -119,7 +124,7 @@ def dense_eval(
         raise InputError(f"unknown spatial {spatial!r}: choose one of {', '.join(SPATIAL)}")
     test_scales = check_scales(scales)
     check_images(images)
-    dense_model, conv_params = _dense_form(model, pool_rounding), fc_to_conv(params)
+    dense_model, conv_params = dense_form(model, pool_rounding), fc_to_conv(params)
     if is_traced(images, params):
         images = traced_images(images, value_range)
         views = [images if q is None else _traced_rescale(images, q) for q in test_scales]
@@ -166,7 +171,8 @@ def dense_posteriors(
     return posteriors
 
 
-def _dense_form(model: VGG, pool_rounding: str | None) -> VGG:
+def dense_form(model: VGG, pool_rounding: str | None) -> VGG:
+    """The fully convolutional form of a model, with another pool rounding unless None."""
     return model.clone(fully_convolutional=True, pool_rounding=pool_rounding or model.pool_rounding)
 
 
@@ -177,7 +183,9 @@ def _scores(model: VGG, conv_params: Params, images: Array, sizes: Array) -> Arr
 def _posteriors(model: VGG, flip: bool, spatial: str, conv_params: Params, images: Array, sizes: Array) -> Array:
     """Posteriors [B, K] of padded images [B, H, W, 3] with valid sizes [B, 2]."""
     views = [images, _flip_valid(images, sizes[:, 1])] if flip else [images]
-    posteriors = [_pool_scores(_scores(model, conv_params, v, sizes), _map_sizes(model, sizes), spatial) for v in views]
+    posteriors = [
+        _pool_scores(_scores(model, conv_params, v, sizes), map_side(model, "fc8", sizes), spatial) for v in views
+    ]
     return sum(posteriors[1:], posteriors[0]) / len(views)
 
 
@@ -211,16 +219,9 @@ def _pool_scores(scores: Array, map_sizes: Array, spatial: str) -> Array:
     return mean if spatial == "posterior_mean" else jax.nn.softmax(mean)
 
 
-def _map_sizes(model: VGG, sizes: Any) -> Any:
-    """Sides of the score maps of images with these sides."""
-    for _ in range(5):
-        sizes = pooled_size(sizes, model.pool_rounding)
-    return sizes - model.crop_size // STRIDE + 1
-
-
 def _map_size(model: VGG, size: Sequence[int]) -> tuple[int, int]:
-    height, width = _map_sizes(model, np.asarray(size))
-    return int(height), int(width)
+    height, width = (map_side(model, "fc8", side) for side in size)
+    return height, width
 
 
 def _check_window(model: VGG, sizes: Sequence[Sequence[int]]) -> None:
