@@ -24,15 +24,16 @@ HERE = Path(__file__).resolve().parent
 Main = Callable[[Sequence[str]], None]
 
 
-def run(main: Main, *, pass_on: bool = False) -> None:
+def run(main: Main, *, arguments: Sequence[str] = (), pass_on: bool = False) -> None:
     """``app.run(main)``, where a flag that does not fit or an InputError ends in one sentence and exit status 1.
 
+    arguments: names of what stands on the command line without dashes, which is main's argv[1:].
     pass_on: flags that nobody defined are main's arguments, for another script.
     """
     _show_own_log()
-    flags.FLAGS.set_gnu_getopt(pass_on)  # read on behind the value of another script's flag
+    flags.FLAGS.set_gnu_getopt(pass_on or bool(arguments))  # read on behind what is no flag
     options = {"argv": with_config_found(sys.argv), "flags_parser": partial(parse_flags, known_only=pass_on)}
-    app.run(_with_errors_told(main, pass_on), **options)
+    app.run(_with_errors_told(main, arguments, pass_on), **options)
 
 
 class _AboveProgressBars(logging.Handler):
@@ -49,10 +50,10 @@ def _show_own_log() -> None:
     log.propagate = False
 
 
-def _with_errors_told(main: Main, pass_on: bool) -> Main:
+def _with_errors_told(main: Main, arguments: Sequence[str], pass_on: bool) -> Main:
     def wrapped(argv: Sequence[str]) -> None:
         if not pass_on:
-            refuse_arguments(argv)
+            refuse_arguments(argv, arguments)
         if flags.FLAGS.verbosity == absl_logging.INFO:  # what app.run sets where --verbosity is not given
             absl_logging.set_verbosity(absl_logging.WARNING)  # orbax alone writes twenty lines a checkpoint
         try:
@@ -88,10 +89,13 @@ def _end(sentence: str, status: int) -> None:
     sys.exit(status)
 
 
-def refuse_arguments(argv: Sequence[str]) -> None:
-    """End in a sentence where anything but flags was given."""
-    if len(argv) > 1:
-        sys.exit(f"error: unexpected argument {argv[1]!r}: options begin with --")
+def refuse_arguments(argv: Sequence[str], expected: Sequence[str] = ()) -> None:
+    """End in a sentence where anything but flags and the expected arguments was given."""
+    given = argv[1:]
+    if len(given) > len(expected):
+        sys.exit(f"error: unexpected argument {given[len(expected)]!r}: options begin with --")
+    if missing := expected[len(given) :]:
+        sys.exit(f"error: {' and '.join(missing)} missing: the arguments are {' '.join(expected)}")
 
 
 def parse_flags(argv: Sequence[str], values: flags.FlagValues = flags.FLAGS, *, known_only: bool = False) -> list[str]:
