@@ -145,6 +145,20 @@ def test_works_under_jit_grad_and_vmap():
     assert maps["fc7"].shape == (params["fc7"]["bias"].size,)
 
 
+@pytest.mark.parametrize("transform", [jax.jit, jax.grad, lambda f: jax.jit(jax.grad(f))])
+def test_concrete_images_in_a_traced_function(transform):
+    """As the fixed target of a perceptual loss."""
+    model = narrow("A", **TINY)
+    target = features(model, PARAMS_A, IMAGES, ("conv1_1", "fc6"))
+
+    def loss(x):
+        maps = features(model, PARAMS_A, IMAGES, ("conv1_1", "fc6"))
+        assert_all_close(maps, target, SAME_PROGRAM)
+        return x * jnp.sum(maps["conv1_1"])
+
+    assert transform(loss)(1.0) == pytest.approx(float(jnp.sum(target["conv1_1"])), rel=1e-5)
+
+
 def test_gradient_equals_finite_differences():
     """In float64 and away from kinks, the slope along a direction."""
     model = narrow("A", dtype=jnp.float64, **TINY)

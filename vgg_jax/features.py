@@ -4,6 +4,7 @@ import itertools
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
@@ -29,7 +30,8 @@ def features(
 
     images: one array [N, H, W, 3] -> {layer: [N, h, w, C]}; a list of [H, W, 3] of any sizes -> a list of dicts of
         [h, w, C]; RGB 0..255. A traced array is allowed: this works under jit, grad and vmap. h and w are H and W
-        halved by each pool before the layer, as if every image were computed alone.
+        halved by each pool before the layer, as if every image were computed alone. Concrete arrays are computed at
+        once, also inside somebody's jit. Values come in the model's dtype.
     layers: ``convX_Y``, ``fc6`` and ``fc7`` after their ReLU, ``convX_Y/pre``, ``fc6/pre`` and ``fc7/pre`` before it;
         ``pool1`` to ``pool5``; ``fc8``. In A-LRN conv1_1 is taken before the LRN. Fully connected layers are
         [N, F] for images of the model's crop size, else maps [N, h, w, F] of its window's positions.
@@ -41,17 +43,19 @@ def features(
     """
     names = _check_layers(model.arch, layers)
     check_images(images)
-    model, needed = dense_form(model, pool_rounding), _needed_params(model.arch, params, names)
-    as_list = isinstance(images, (list, tuple))
+    model, as_list = dense_form(model, pool_rounding), isinstance(images, (list, tuple))
     if is_traced(images, params):
+        needed = _needed_params(model.arch, params, names)
         frames = [jnp.asarray(image)[None] for image in images] if as_list else [jnp.asarray(images)]
         _check_sizes(model, names, [frame.shape[1:3] for frame in frames])
         maps = [_traced_maps(model, names, needed, to_rgb_range(frame, value_range)) for frame in frames]
         return [{name: each[name][0] for name in names} for each in maps] if as_list else maps[0]
-    arrays = host_images(images, value_range)
-    _check_sizes(model, names, [array.shape[:2] for array in arrays])
-    of_images = _host_maps(model, names, needed, arrays, batch_size)
-    return of_images if as_list else {n: jnp.asarray(np.stack([each[n] for each in of_images])) for n in names}
+    with jax.ensure_compile_time_eval():  # the fixed target of a perceptual loss, inside the jit or grad of that loss
+        needed = _needed_params(model.arch, params, names)
+        arrays = host_images(images, value_range)
+        _check_sizes(model, names, [array.shape[:2] for array in arrays])
+        of_images = _host_maps(model, names, needed, arrays, batch_size)
+        return of_images if as_list else {n: jnp.asarray(np.stack([each[n] for each in of_images])) for n in names}
 
 
 def _activations(
