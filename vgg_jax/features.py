@@ -46,6 +46,8 @@ def features(
     model, as_list = dense_form(model, pool_rounding), isinstance(images, (list, tuple))
     if is_traced(images, params):
         needed = _needed_params(model.arch, params, names)
+        if not is_traced(images):
+            host_images(images, value_range)  # for its checks
         frames = [jnp.asarray(image)[None] for image in images] if as_list else [jnp.asarray(images)]
         _check_sizes(model, names, [frame.shape[1:3] for frame in frames])
         maps = [_traced_maps(model, names, needed, to_rgb_range(frame, value_range)) for frame in frames]

@@ -65,3 +65,12 @@ def test_concrete_images_are_checked_under_traced_params():
     for function in (multi_crop_eval, centre_crop_eval):
         with pytest.raises(InputError, match="takes concrete images"):
             jax.jit(lambda x, f=function: f(MODEL, random_params(MODEL), x))(IMAGES)
+
+
+def test_concrete_images_inside_a_jit_are_computed_at_once():
+    """As for the fixed target of a loss that somebody differentiates."""
+    params = random_params(MODEL)
+    for function in (dense_eval, dense_scores, multi_crop_eval):
+        expected = np.asarray(function(MODEL, params, IMAGES))
+        inside = jax.jit(lambda x, f=function: x + f(MODEL, params, IMAGES))(np.zeros_like(expected))
+        np.testing.assert_array_equal(inside, expected)

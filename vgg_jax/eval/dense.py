@@ -82,7 +82,8 @@ def dense_scores(
         return dense_model.apply({"params": fc_to_conv(params)}, images)
     arrays = host_images(images, value_range)
     _check_window(dense_model, [a.shape[:2] for a in arrays])
-    conv_params = fc_to_conv(params)
+    with jax.ensure_compile_time_eval():
+        conv_params = fc_to_conv(params)
     maps: list[Any] = [None] * len(arrays)
     static = (dense_model,)
     for indices, batch, sizes in padded_batches(arrays, (_scores, static), batch_size):
@@ -124,13 +125,15 @@ def dense_eval(
         raise InputError(f"unknown spatial {spatial!r}: choose one of {', '.join(SPATIAL)}")
     test_scales = check_scales(scales)
     check_images(images)
-    dense_model, conv_params = dense_form(model, pool_rounding), fc_to_conv(params)
+    dense_model = dense_form(model, pool_rounding)
     if is_traced(images, params):
-        images = traced_images(images, value_range)
+        images, conv_params = traced_images(images, value_range), fc_to_conv(params)
         views = [images if q is None else _traced_rescale(images, q) for q in test_scales]
         traced = [_traced_posteriors(dense_model, conv_params, view, flip, spatial) for view in views]
         return cast(np.ndarray, sum(traced) / len(traced))
     arrays = host_images(images, value_range)
+    with jax.ensure_compile_time_eval():
+        conv_params = fc_to_conv(params)
     return average_posteriors(
         [
             dense_posteriors(

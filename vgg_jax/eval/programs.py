@@ -39,6 +39,7 @@ def compilation_count() -> int:
 def compiled(function: Callable[..., Any], mesh: Mesh | None = None) -> Callable[..., Any]:
     """``jit(function(*static, params, *batches), static first argument)`` for the host level, counted.
 
+    Concrete values are computed at once, also inside somebody's jit or grad, as the fixed target of a loss.
     mesh: the batches are split over its devices, params stand on all of them (see `replicated`).
     """
 
@@ -55,7 +56,14 @@ def compiled(function: Callable[..., Any], mesh: Mesh | None = None) -> Callable
             bound = jax.shard_map(bound, mesh=mesh, in_specs=specs, out_specs=P(_AXIS))
         return bound(params, *batches)
 
-    return jax.jit(counted, static_argnums=0, compiler_options=compiler_options())
+    jitted = jax.jit(counted, static_argnums=0, compiler_options=compiler_options())
+
+    @functools.wraps(function)
+    def at_once(*arguments: Any) -> Any:
+        with jax.ensure_compile_time_eval():
+            return jitted(*arguments)
+
+    return at_once
 
 
 def local_mesh() -> Mesh | None:
