@@ -1,5 +1,7 @@
 """What the scripts share: a --config that lies beside the script, and a user's mistake told in one sentence."""
 
+import contextlib
+import ctypes
 import logging
 import os
 import sys
@@ -21,6 +23,8 @@ from vgg_jax.signals import PREEMPTED, Stopped
 
 HERE = Path(__file__).resolve().parent
 
+_M_ARENA_MAX = -8  # of malloc.h
+
 Main = Callable[[Sequence[str]], None]
 
 
@@ -31,9 +35,20 @@ def run(main: Main, *, arguments: Sequence[str] = (), pass_on: bool = False) -> 
     pass_on: flags that nobody defined are main's arguments, for another script.
     """
     _show_own_log()
+    _share_arenas()
     flags.FLAGS.set_gnu_getopt(pass_on or bool(arguments))  # read on behind what is no flag
     options = {"argv": with_config_found(sys.argv), "flags_parser": partial(parse_flags, known_only=pass_on)}
     app.run(_with_errors_told(main, arguments, pass_on), **options)
+
+
+def _share_arenas() -> None:
+    """Let few arenas of glibc's malloc serve all threads: one for each of them grows for hours by fragmentation.
+
+    Children get the setting by the environment, which also chooses another number.
+    """
+    number = os.environ.setdefault("MALLOC_ARENA_MAX", "2")
+    with contextlib.suppress(OSError, AttributeError, ValueError):  # no glibc, no number
+        ctypes.CDLL(None).mallopt(_M_ARENA_MAX, int(number))
 
 
 class _AboveProgressBars(logging.Handler):
