@@ -2,6 +2,7 @@
 
 import logging
 import math
+from functools import lru_cache
 
 import jax
 import jax.numpy as jnp
@@ -10,6 +11,7 @@ import numpy as np
 from vgg_jax.architectures import ARCHITECTURES, FC_CHANNELS, FC_LAYERS, blocks_of, layer_names
 from vgg_jax.errors import InputError
 from vgg_jax.model import STRIDE, VGG, scaled
+from vgg_jax.weights.fields import describe
 from vgg_jax.weights.found import Found, Layer, Malformed
 from vgg_jax.weights.names import CONVENTIONS, ONE, TORCH_FEATURES_MEAN
 from vgg_jax.weights.warm_start import Params
@@ -47,7 +49,9 @@ def assemble(found: Found, where: str, arch: str | None = None, input_order: str
         model = model.clone(mean_rgb=found.mean[::-1] if order == "BGR" else found.mean)
     if order == "BGR":
         params["conv1_1"]["kernel"] = params["conv1_1"]["kernel"][:, :, ::-1]
-    _tell(found, model, params, where, f"{order} ({'as asked for' if input_order else found.order_from})")
+    why_order = "as asked for" if input_order else found.order_from
+    told = describe(model, "fc8" in params)
+    log.info("%s: %s, conv1_1 takes %s (%s), %s", where, found.format, order, why_order, told)
     if body or why:
         log.warning("%s has %s: loaded for features alone", where, why or "no fc6, fc7 and fc8")
     return model, jax.tree.map(lambda a: jnp.asarray(np.ascontiguousarray(a)), params)
@@ -134,24 +138,30 @@ def _width(pairs: list[tuple[int, int]]) -> float:
 def _check_shapes(
     found: Found, model: VGG, wanted: dict[str, str], shapes: dict[str, tuple[int, ...]], where: str
 ) -> None:
-    images = jax.ShapeDtypeStruct((1, model.crop_size, model.crop_size, 3), jnp.uint8)
-    needed = jax.eval_shape(model.init, jax.random.key(0), images)["params"]
+    needed = _needed_shapes(model)
     faults = []
     for ours, theirs in wanted.items():
         kernel, bias = shapes[ours], found.layers[theirs]["bias"].shape
         flat = (math.prod(kernel[:3]), kernel[3]) if ours in FC_LAYERS and len(kernel) == 4 else kernel
         for role, shape, right in (
-            ("kernel", kernel, flat == needed[ours]["kernel"].shape and _is_square(kernel)),
-            ("bias", bias, bias == needed[ours]["bias"].shape),
+            ("kernel", kernel, flat == needed[ours]["kernel"] and _is_square(kernel)),
+            ("bias", bias, bias == needed[ours]["bias"]),
         ):
             if not right:
-                need = list(needed[ours][role].shape)
+                need = list(needed[ours][role])
                 faults.append(f"the {role} of {_both(ours, theirs)} has shape {list(shape)} but {need} is needed")
     if faults:
         raise InputError(
             f"{where} ({found.format}) does not fit a net {model.arch} with width {model.width_multiplier:g}, crops of "
             f"{model.crop_size} and {model.num_classes} classes (shapes as H, W, in, out): {'; '.join(faults)}"
         )
+
+
+@lru_cache(maxsize=64)
+def _needed_shapes(model: VGG) -> dict[str, dict[str, tuple[int, ...]]]:
+    images = jax.ShapeDtypeStruct((1, model.crop_size, model.crop_size, 3), jnp.uint8)
+    params = jax.eval_shape(model.init, jax.random.key(0), images)["params"]
+    return {name: {role: array.shape for role, array in layer.items()} for name, layer in params.items()}
 
 
 def _is_square(kernel: tuple[int, ...]) -> bool:
@@ -183,15 +193,6 @@ def _without_nan_top(found: Found, model: VGG, params: Arrays) -> tuple[VGG, Arr
         model = model.clone(mean_rgb=TORCH_FEATURES_MEAN, std_rgb=ONE)
     body = {name: layer for name, layer in params.items() if name not in FC_LAYERS}
     return model, body, f"NaN in {', '.join(nan)}"
-
-
-def _tell(found: Found, model: VGG, params: Arrays, where: str, order: str) -> None:
-    mean, std = (", ".join(f"{v:g}" for v in rgb) for rgb in (model.mean_rgb, model.std_rgb))
-    top = f"{model.num_classes} classes, crop {model.crop_size}" if "fc8" in params else "no classes"
-    log.info(
-        f"{where}: {found.format}, net {model.arch}, width {model.width_multiplier:g}, {top}, channels {order}, "
-        f"mean RGB {mean}, std {std}, odd sides pooled by {model.pool_rounding}"
-    )
 
 
 def _both(ours: str, theirs: str) -> str:

@@ -14,7 +14,7 @@ from vgg_jax.errors import InputError
 from vgg_jax.model import VGG
 from vgg_jax.weights.assemble import assemble
 from vgg_jax.weights.caffe import read_caffe
-from vgg_jax.weights.fields import model_fields, model_from_fields
+from vgg_jax.weights.fields import describe, model_fields, model_from_fields
 from vgg_jax.weights.found import Found
 from vgg_jax.weights.keras import read_keras
 from vgg_jax.weights.matconvnet import read_matconvnet
@@ -79,6 +79,7 @@ def _load_file(path: Path, arch: str | None, input_order: str | None) -> tuple[V
     if format == "safetensors" and is_own(path):
         model, params, metadata = read_safetensors(path)
         _check_asked(model, path, arch, input_order)
+        log.info("%s: vgg_jax (.safetensors), %s", path, describe(model, "fc8" in params))
         return model, params, {**file_info(metadata, str(path)), "checkpoint": "file"}
     try:
         model, params = assemble(READERS[format](path), str(path), arch, input_order)
