@@ -16,7 +16,7 @@ def read_keras(path: Path) -> Found:
     try:
         import h5py
     except ImportError as reason:
-        raise InputError(f"{path} is an HDF5 file, which needs h5py: pip install 'vgg_jax[h5]'") from reason
+        raise InputError(f"{path} is an HDF5 file, which needs h5py: pip install 'vgg_jax[keras]'") from reason
     with h5py.File(path, "r") as file:
         root = file.get("model_weights", file)
         new = "layers" in root and "layer_names" not in root.attrs
