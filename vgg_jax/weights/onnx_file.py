@@ -15,7 +15,8 @@ from vgg_jax.weights.protobuf_wire import as_bytes, as_float, as_number, as_text
 FORMAT = "ONNX"
 
 _DTYPES = {1: "<f4", 10: "<f2", 11: "<f8"}
-_GRAPH, _NODE, _INITIALIZER = 7, 1, 5
+_GRAPH, _OPERATOR_SETS = 7, 8
+_NODE, _INITIALIZER = 1, 5
 _UNCHANGING = ("Identity", "Cast", "Transpose", "Dropout")
 
 
@@ -30,10 +31,10 @@ class Node(NamedTuple):
 
 def read_onnx(data: memoryview) -> Found:
     """The layers of the graph, positional. Malformed for a graph that does something else than a VGG to its input."""
-    graph = next((as_bytes(value) for number, value in fields(data) if number == _GRAPH), None)
-    if graph is None:
-        raise Malformed("it holds no graph")
-    constants, nodes = _parse(graph)
+    model = dict(fields(data))
+    if not {_GRAPH, _OPERATOR_SETS} <= model.keys():  # the operator sets follow the graph: a cut may fall between
+        raise Malformed("it holds no graph, or no operator sets")
+    constants, nodes = _parse(as_bytes(model[_GRAPH]))
     layers: dict[str, Layer] = {}
     scale, shift = np.ones(3), np.zeros(3)  # of the input, before the first convolution
     preprocesses, flatten, lrn, pending = False, "CHW", None, None
