@@ -5,7 +5,10 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
+import onnxruntime
 import pytest
+from onnx import TensorProto, helper, numpy_helper
+from PIL import Image
 from tolerances import ANOTHER_PROGRAM, assert_close
 
 from vgg_jax import InputError
@@ -106,3 +109,29 @@ def test_a_body_gives_the_other_programs_features(file, caplog):
         model.apply({"params": params}, np.zeros((1, model.crop_size, model.crop_size, 3), np.uint8))
     with pytest.raises(InputError, match="params lack fc6"):
         dense_eval(model, params, IMAGES)
+
+
+def test_the_published_convolutions_on_a_photograph(real_data):
+    """D's own kernels in a graph of onnx nodes that takes BGR, on a photograph that is not square."""
+    file = np.load(real_data / "vgg16_conv_body.npz")
+    photograph = Image.open(sorted((real_data / "imagenet_sample").glob("*.JPEG"))[0]).convert("RGB").resize((128, 96))
+    pixels = np.asarray(photograph)[None]
+    nodes, constants, value = [], [], "images"
+    for block, length in enumerate((2, 2, 3, 3, 3), 1):
+        for name in (f"block{block}_conv{index}" for index in range(1, length + 1)):
+            kernel, bias = file[f"{name}/kernel"].transpose(3, 2, 0, 1), file[f"{name}/bias"]
+            constants += [numpy_helper.from_array(kernel, f"{name}_w"), numpy_helper.from_array(bias, f"{name}_b")]
+            nodes += [helper.make_node("Conv", [value, f"{name}_w", f"{name}_b"], [f"{name}_c"], pads=[1] * 4)]
+            nodes += [helper.make_node("Relu", [f"{name}_c"], [name])]
+            value = name
+        nodes += [helper.make_node("MaxPool", [value], [f"pool{block}"], kernel_shape=[2, 2], strides=[2, 2])]
+        value = f"pool{block}"
+    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in ("images", value)]
+    ends[0] = helper.make_tensor_value_info("images", TensorProto.FLOAT, [1, 3, 96, 128])
+    graph = helper.make_graph(nodes, "d", ends[:1], ends[1:], constants)
+    net = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    session = onnxruntime.InferenceSession(net.SerializeToString(), providers=["CPUExecutionProvider"])
+    bgr = pixels[..., ::-1].astype(np.float32) - np.float32(PAPER_MEAN[::-1])
+    expected = session.run(None, {"images": np.ascontiguousarray(bgr.transpose(0, 3, 1, 2))})[0]
+    model, params = load_weights(real_data / "vgg16_conv_body.npz")
+    assert_close(pool5(model, params, pixels), expected.transpose(0, 2, 3, 1), ANOTHER_PROGRAM)
