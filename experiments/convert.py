@@ -23,8 +23,6 @@ OVERWRITE = flags.DEFINE_bool("overwrite", False, "Write OUT though it exists.")
 
 def main(argv: Sequence[str]) -> None:
     """Read IN, write OUT."""
-    if len(argv) != 3:
-        raise InputError("give two files: convert.py IN OUT")
     source, target = map(Path, argv[1:])
     if target.exists() and not OVERWRITE.value:
         raise InputError(f"{target} exists: choose another name, or add --overwrite")

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from vgg_jax.architectures import FC_CHANNELS, FC_LAYERS, ConvLayer, blocks_of
+from vgg_jax.architectures import FC_CHANNELS, ConvLayer, blocks_of
 from vgg_jax.errors import InputError
 from vgg_jax.layers import LRN_CONVENTIONS, POOL_ROUNDINGS, local_response_norm, max_pool, pooled_size
 
@@ -175,10 +175,6 @@ class VGG(nn.Module):
             raise InputError(
                 f"images are {images.shape[1]}x{images.shape[2]}, but this VGG takes {crop[0]}x{crop[1]} (crop_size): "
                 "crop them, or use vgg_jax.eval.dense_eval for images of any size"
-            )
-        if not self.is_initializing() and not any(self.has_variable("params", name) for name in FC_LAYERS):
-            raise InputError(
-                "these params are a convolutional body without fc6, fc7 and fc8: they give features, no class scores"
             )
 
 

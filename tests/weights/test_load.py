@@ -1,6 +1,7 @@
 """What load_weights makes of names, shapes, layouts and orders; test_other_programs.py proves it by outputs."""
 
 import logging
+import sys
 from pathlib import Path
 
 import h5py
@@ -102,6 +103,23 @@ def test_keras_layers_with_names_of_their_own_are_known_by_their_order(tmp_path)
         for number, group in enumerate(file["layers"].values()):
             group["vars"].attrs["name"] = f"my_{number}"
     assert_same(load_weights(path)[1], load_weights(KERAS)[1])
+
+
+def test_the_names_of_keras_1(tmp_path):
+    """block1_conv1/block1_conv1_W_1:0, as in the files published for Keras 1 and 2."""
+    with h5py.File(tmp_path / "net.h5", "w") as file:
+        file.attrs["layer_names"] = np.array(sorted({layer for layer, _ in keras_arrays()}), "S")
+        for (layer, role), array in keras_arrays().items():
+            file[f"{layer}/{layer}_{'W' if role == 'kernel' else 'b'}_1:0"] = array
+    assert_same(load_weights(tmp_path / "net.h5")[1], load_weights(KERAS)[1])
+
+
+def test_without_h5py_a_keras_file_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "h5py", None)
+    with pytest.raises(
+        InputError, match=r"is an HDF5 file, which needs h5py: pip install 'vgg_jax\[keras\]'"
+    ):
+        load_weights(KERAS)
 
 
 def test_the_name_of_the_file_does_not_matter(tmp_path):
