@@ -116,9 +116,7 @@ def test_the_names_of_keras_1(tmp_path):
 
 def test_without_h5py_a_keras_file_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "h5py", None)
-    with pytest.raises(
-        InputError, match=r"is an HDF5 file, which needs h5py: pip install 'vgg_jax\[keras\]'"
-    ):
+    with pytest.raises(InputError, match=r"is an HDF5 file, which needs h5py: pip install 'vgg_jax\[keras\]'"):
         load_weights(KERAS)
 
 

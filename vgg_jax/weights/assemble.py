@@ -37,7 +37,7 @@ def assemble(found: Found, where: str, arch: str | None = None, input_order: str
     body = not any(names[name] in found.layers for name in FC_LAYERS)
     wanted = {ours: theirs for ours, theirs in names.items() if not (body and ours in FC_LAYERS)}
     _check_names(found, arch, wanted, where)
-    shapes = {ours: _our_shape(found.layers[theirs]["kernel"].shape, ours, found) for ours, theirs in wanted.items()}
+    shapes = {ours: _our_shape(found.layers[theirs]["kernel"].shape, found) for ours, theirs in wanted.items()}
     model = _model(found, arch, shapes)
     _check_shapes(found, model, wanted, shapes, where)
     params = {ours: _read_layer(found, model, ours, found.layers[theirs]) for ours, theirs in wanted.items()}
@@ -75,13 +75,13 @@ def _best_arch(found: Found) -> str:
         number = len(without_top - found.layers.keys()) + len(found.layers.keys() - set(names.values()))
         for layer in (layer for block in blocks_of(arch) for layer in block):
             if (stored := found.layers.get(names[layer.name], {}).get("kernel")) is not None:
-                number += _our_shape(stored.shape, layer.name, found)[:2] != (layer.kernel, layer.kernel)
+                number += _our_shape(stored.shape, found)[:2] != (layer.kernel, layer.kernel)
         return number, (arch == "A-LRN") != bool(found.lrn)
 
     return min(ARCHITECTURES, key=disagreements)
 
 
-def _our_shape(shape: tuple[int, ...], name: str, found: Found) -> tuple[int, ...]:
+def _our_shape(shape: tuple[int, ...], found: Found) -> tuple[int, ...]:
     """The shape in our layout: [H, W, in, out]; [in, out] of an fc layer that is stored as a matrix."""
     if found.convention.kernel == "HWIO":
         return shape
