@@ -102,6 +102,8 @@ def outcome(path):
 def fuzz(name, number, seed, folder):
     """How many of the damaged files are loaded and refused; one that does something else stays in the folder."""
     rng, data, path = np.random.default_rng(seed), original(name), Path(folder) / f"damaged_{name}"
+    path.write_bytes(data)
+    assert outcome(path) == "loaded", name
     outcomes = Counter()
     for _ in range(number):
         path.write_bytes(damaged(data, rng))

@@ -2,6 +2,7 @@
 
 import logging
 import sys
+from collections import Counter
 from pathlib import Path
 
 import h5py
@@ -11,8 +12,8 @@ import pytest
 from flax.serialization import to_bytes
 from safetensors.numpy import load_file, save_file
 
-from vgg_jax import InputError
-from vgg_jax.architectures import ARCHITECTURES
+from vgg_jax import VGG, InputError
+from vgg_jax.architectures import ARCHITECTURES, FC_LAYERS, layer_names
 from vgg_jax.model import scaled
 from vgg_jax.weights import load_weights
 from vgg_jax.weights.assemble import _width
@@ -96,13 +97,25 @@ def test_our_names_without_a_models_fields(tmp_path):
     assert_same(load_weights(tmp_path / "net")[1], params)
 
 
-def test_keras_layers_with_names_of_their_own_are_known_by_their_order(tmp_path):
-    path = tmp_path / "net.weights.h5"
-    path.write_bytes((FIXTURES / "keras_d.weights.h5").read_bytes())
-    with h5py.File(path, "r+") as file:
-        for number, group in enumerate(file["layers"].values()):
-            group["vars"].attrs["name"] = f"my_{number}"
-    assert_same(load_weights(path)[1], load_weights(KERAS)[1])
+@pytest.mark.parametrize("arch", ["A", "B", "B-5x5", "C", "D", "E"])
+@pytest.mark.parametrize("has_top", [True, False])
+def test_layers_without_known_names_are_known_by_their_order(arch, has_top, tmp_path):
+    """As conv2d, conv2d_1, ..., dense, dense_1, dense_2 in a .weights.h5; for every net."""
+    model = VGG(arch=arch, num_classes=3, width_multiplier=0.02, crop_size=32)
+    shapes = jax.eval_shape(model.init, jax.random.key(0), np.zeros((1, 32, 32, 3), np.uint8))["params"]
+    with h5py.File(tmp_path / "net.weights.h5", "w") as file:
+        kinds = Counter()
+        for position, name in enumerate(n for n in layer_names(arch) if has_top or n not in FC_LAYERS):
+            kind = "dense" if name in FC_LAYERS else "conv2d"
+            group = f"{kind}_{kinds[kind]}" if kinds[kind] else kind
+            kinds[kind] += 1
+            for index, role in enumerate(("kernel", "bias")):
+                file[f"layers/{group}/vars/{index}"] = np.full(shapes[name][role].shape, position, np.float32)
+    loaded, params = load_weights(tmp_path / "net.weights.h5")
+    assert (loaded.arch, loaded.num_classes if has_top else 3) == (arch, 3)
+    assert params.keys() == {name for name in layer_names(arch) if has_top or name not in FC_LAYERS}
+    order = [float(params[name]["kernel"].max()) for name in layer_names(arch) if name in params]
+    assert order == list(range(len(order)))
 
 
 def test_the_names_of_keras_1(tmp_path):

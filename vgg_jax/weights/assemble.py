@@ -73,9 +73,11 @@ def _best_arch(found: Found) -> str:
         names = dict(zip(layer_names(arch), _file_names(found, arch)))
         without_top = {theirs for ours, theirs in names.items() if ours not in FC_LAYERS}
         number = len(without_top - found.layers.keys()) + len(found.layers.keys() - set(names.values()))
-        for layer in (layer for block in blocks_of(arch) for layer in block):
-            if (stored := found.layers.get(names[layer.name], {}).get("kernel")) is not None:
-                number += _our_shape(stored.shape, found)[:2] != (layer.kernel, layer.kernel)
+        sides = {layer.name: layer.kernel for block in blocks_of(arch) for layer in block} | {"fc7": 1, "fc8": 1}
+        for name, side in sides.items():
+            stored = found.layers.get(names[name], {}).get("kernel")
+            if stored is not None and (name not in FC_LAYERS or len(stored.shape) == 4):
+                number += _our_shape(stored.shape, found)[:2] != (side, side)
         return number, (arch == "A-LRN") != bool(found.lrn)
 
     return min(ARCHITECTURES, key=disagreements)

@@ -6,7 +6,7 @@ from typing import Any
 
 from vgg_jax.errors import InputError
 from vgg_jax.weights.found import Found, Malformed, Stored, check_size, count, in_memory
-from vgg_jax.weights.names import CONVENTIONS, recognise_names
+from vgg_jax.weights.names import CONVENTIONS
 
 MAX_OBJECTS = 4096
 
@@ -24,10 +24,9 @@ def read_keras(path: Path) -> Found:
         check_size(sum(count(d.shape) * d.dtype.itemsize for _, d in datasets), path.stat().st_size)
         layers = _by_numbered_group(datasets) if new else _by_weight_name(datasets)
         read = {name: {role: _read(d) for role, d in layer.items()} for name, layer in layers.items()}
-    convention = CONVENTIONS["keras"]
-    if new and recognise_names(layers) != "keras":  # layers that their author named: known by their order
-        convention = convention._replace(names=None)
-    return Found("Keras (.weights.h5)" if new else "Keras (.h5)", read, convention)
+    if new:
+        return Found("Keras (.weights.h5)", read, CONVENTIONS["keras"]._replace(names=None))  # known by their order
+    return Found("Keras (.h5)", read, CONVENTIONS["keras"])
 
 
 def _read(dataset: Any) -> Stored:
@@ -68,15 +67,15 @@ def _by_weight_name(datasets: list[tuple[str, Any]]) -> dict[str, dict[str, Any]
 
 
 def _by_numbered_group(datasets: list[tuple[str, Any]]) -> dict[str, dict[str, Any]]:
-    """conv2d_3/vars/0 and 1, kernel and bias; vars carries the layer's name. Convolutions first, each kind in order."""
+    """conv2d_3/vars/0 and 1, kernel and bias: convolutions first, each kind in the order of its numbers.
+
+    The layers' own names stand in attributes as text of any length, which libhdf5 may search without end in a damaged
+    file; the numbers are those of the layers in the model.
+    """
     groups: dict[str, dict[str, Any]] = {}
-    names: dict[str, str] = {}
     for path, dataset in datasets:
         group, _, leaf = path.partition("/vars/")
-        role = {"0": "kernel", "1": "bias"}.get(leaf, leaf)
-        groups.setdefault(group, {})[role] = dataset
-        name = dataset.parent.attrs.get("name", group)
-        names[group] = name if isinstance(name, str) else group
+        groups.setdefault(group, {})[{"0": "kernel", "1": "bias"}.get(leaf, leaf)] = dataset
 
     def order(group: str) -> tuple[bool, str, int]:
         kind, _, number = group.rpartition("_")
@@ -84,6 +83,4 @@ def _by_numbered_group(datasets: list[tuple[str, Any]]) -> dict[str, dict[str, A
         kernel = groups[group].get("kernel")
         return kernel is None or kernel.ndim != 4, kind if numbered else group, int(number) if numbered else 0
 
-    if len(set(names.values())) < len(names):
-        names = dict(zip(names, names))
-    return {names[group]: groups[group] for group in sorted(groups, key=order)}
+    return {group: groups[group] for group in sorted(groups, key=order)}
