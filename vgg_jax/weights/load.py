@@ -1,6 +1,5 @@
 """Load a trained net from a weights file, our own or another program's, or from the stage of a workdir."""
 
-import logging
 import mmap
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +13,7 @@ from vgg_jax.errors import InputError
 from vgg_jax.model import VGG
 from vgg_jax.weights.assemble import assemble
 from vgg_jax.weights.caffe import read_caffe
-from vgg_jax.weights.fields import describe, model_fields, model_from_fields
+from vgg_jax.weights.fields import model_fields, model_from_fields
 from vgg_jax.weights.found import Found
 from vgg_jax.weights.keras import read_keras
 from vgg_jax.weights.matconvnet import read_matconvnet
@@ -29,8 +28,6 @@ from vgg_jax.weights.warm_start import Params
 
 __all__ = ["load_stage", "load_weights", "model_fields", "model_from_fields"]
 
-log = logging.getLogger(__name__)
-
 
 def load_weights(
     path: str | Path, arch: str | None = None, *, input_order: str | None = None, checkpoint: str = "best"
@@ -39,7 +36,7 @@ def load_weights(
 
     A file may be our own, or Caffe's, Keras's, torch's (torchvision's and timm's names), MatConvNet's, ONNX, .npz or
     flax msgpack: its content tells. Net, width, classes and crop come from the shapes, mean and std from the program;
-    what was recognised is logged (logger "vgg_jax", INFO). Params without fc6, fc7 and fc8 are a body, for features.
+    what was recognised of another program's is logged (logger "vgg_jax", INFO). Params without fc6, fc7 and fc8 are a body, for features.
 
     arch: the net, where shapes fit several (A and A-LRN: A by default). input_order: "RGB" or "BGR", the channels that
         conv1_1 takes in the file, where they are not those of the program. checkpoint: of a stage, "best" by validation
@@ -79,7 +76,6 @@ def _load_file(path: Path, arch: str | None, input_order: str | None) -> tuple[V
     if format == "safetensors" and is_own(path):
         model, params, metadata = read_safetensors(path)
         _check_asked(model, path, arch, input_order)
-        log.info("%s: vgg_jax (.safetensors), %s", path, describe(model, "fc8" in params))
         return model, params, {**file_info(metadata, str(path)), "checkpoint": "file"}
     try:
         model, params = assemble(READERS[format](path), str(path), arch, input_order)
