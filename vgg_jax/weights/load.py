@@ -36,7 +36,8 @@ def load_weights(
 
     A file may be our own, or Caffe's, Keras's, torch's (torchvision's and timm's names), MatConvNet's, ONNX, .npz or
     flax msgpack: its content tells. Net, width, classes and crop come from the shapes, mean and std from the program;
-    what was recognised of another program's is logged (logger "vgg_jax", INFO). Params without fc6, fc7 and fc8 are a body, for features.
+    what was recognised of another program's file is logged (logger "vgg_jax", INFO). Params without fc6, fc7 and fc8
+    are a convolutional body, for features.
 
     arch: the net, where shapes fit several (A and A-LRN: A by default). input_order: "RGB" or "BGR", the channels that
         conv1_1 takes in the file, where they are not those of the program. checkpoint: of a stage, "best" by validation
