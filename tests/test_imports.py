@@ -3,7 +3,7 @@ import sys
 
 import pytest
 
-HEAVY = ("grain", "tensorflow_datasets", "tensorflow", "ml_collections", "orbax")
+HEAVY = ("grain", "tensorflow_datasets", "tensorflow", "ml_collections", "orbax", "h5py", "torch", "keras", "onnx")
 PROGRAM = """
 import sys
 {statement}

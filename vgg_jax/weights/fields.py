@@ -20,3 +20,13 @@ def model_from_fields(fields: dict[str, Any]) -> VGG:
     }
     values["dtype"] = jnp.dtype(values["dtype"])
     return VGG(**values)
+
+
+def describe(model: VGG, has_top: bool) -> str:
+    """Net, sizes and preprocessing of a model in a line; has_top: its params have fc6, fc7 and fc8."""
+    mean, std = (", ".join(f"{value:g}" for value in rgb) for rgb in (model.mean_rgb, model.std_rgb))
+    top = f"{model.num_classes} classes, crop {model.crop_size}" if has_top else "convolutions alone"
+    return (
+        f"net {model.arch}, width {model.width_multiplier:g}, {top}, mean RGB {mean}, std {std}, "
+        f"odd sides pooled by {model.pool_rounding}"
+    )

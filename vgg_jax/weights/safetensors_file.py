@@ -14,6 +14,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
+from vgg_jax.architectures import FC_LAYERS
 from vgg_jax.errors import InputError
 from vgg_jax.model import DTYPES, VGG
 from vgg_jax.weights.fields import model_fields, model_from_fields
@@ -74,6 +75,16 @@ def read_safetensors(path: str | Path) -> tuple[VGG, Params, dict[str, str]]:
         raise InputError(f"{path} cannot be read: {reason.strerror}") from reason
     own = {name: text for name, text in metadata.items() if name not in ("format", "model")}
     return model, unflatten_dict(params, sep="/"), own
+
+
+def is_own(path: Path) -> bool:
+    """Whether a .safetensors file says that `save_safetensors` wrote it; InputError where its header is damaged."""
+    _check_header(path)
+    try:
+        with safe_open(os.fspath(path), framework="numpy") as file:
+            return (file.metadata() or {}).get("format") == FORMAT
+    except SafetensorError as reason:
+        raise InputError(f"{path} is cut off, damaged or no safetensors file: {reason}") from reason
 
 
 def file_info(metadata: Mapping[str, str], where: str) -> dict[str, Any]:
@@ -192,6 +203,8 @@ def _check_arrays(found: Arrays, model: VGG, where: str) -> None:
         needed = flatten_dict(jax.eval_shape(model.init, jax.random.key(0), images)["params"], sep="/")
     except Exception as reason:  # names that are unknown, sizes beyond any integer: jax says it in many ways
         raise InputError(f"{where} describes a model that cannot be built: {_first_line(reason)}") from reason
+    if not any(name.split("/")[0] in FC_LAYERS for name in found):  # a convolutional body, good for features
+        needed = {name: array for name, array in needed.items() if name.split("/")[0] not in FC_LAYERS}
     faults = [f"{name} is missing" for name in needed if name not in found]
     faults += [f"{name} is none of its arrays" for name in found if name not in needed]
     for name, (dtype, shape) in found.items():
