@@ -29,7 +29,7 @@ def folder(tmp_path_factory):
 
 
 def config(root, **fields):
-    return make_config(root, **{"data__on_error": "skip", "train__checkpoint_every": 1, **fields})
+    return make_config(root, **{"data__on_error": "skip", **fields})
 
 
 @pytest.fixture(scope="module")
