@@ -79,12 +79,12 @@ def together(name, count, *arguments, devices=1, last=()):
 
 def outcomes(runs):
     """(exit status, standard output, standard error) of each."""
-    ended = [run.communicate(timeout=120) for run in runs]
+    ended = [run.communicate(timeout=300) for run in runs]
     return [(run.returncode, *texts) for run, texts in zip(runs, ended)]
 
 
 def wait_for_step(workdir, step):
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 300
     while not any(row["step"] >= step for row in read_log(workdir / "s256")):
         assert time.monotonic() < deadline, "the training does not come on"
         time.sleep(0.02)
@@ -137,9 +137,8 @@ def test_the_loss_of_a_process_ends_the_other_and_one_goes_on(config_file, strai
     assert_same_end(tmp_path, straight)
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_one_process_is_stopped_while_workers_decode(config_file, straight, tmp_path, number):
-    """As a terminal does at Ctrl-C, the signal goes to the workers too."""
+def test_one_process_is_stopped_while_workers_decode(config_file, straight, tmp_path):
+    """As a terminal does at Ctrl-C, SIGINT goes to the workers too."""
     command = [sys.executable, str(EXPERIMENTS / "train.py"), f"--config={config_file}", f"--workdir={tmp_path}"]
     environment = {**os.environ, "JAX_PLATFORMS": "cpu"}
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
@@ -147,7 +146,7 @@ def test_one_process_is_stopped_while_workers_decode(config_file, straight, tmp_
         [*command, "--config.data.workers=2"], cwd=REPOSITORY, env=environment, start_new_session=True, **pipes
     ) as run:
         wait_for_step(tmp_path, 6)
-        os.killpg(run.pid, number)
+        os.killpg(run.pid, signal.SIGINT)
         _, stderr = run.communicate(timeout=30)  # the promise: within 30 s
     assert run.returncode == PREEMPTED, stderr
     assert "stopping; what is done is kept" in stderr and "Traceback" not in stderr

@@ -57,6 +57,8 @@ def compiled(function: Callable[..., Any], mesh: Mesh | None = None) -> Callable
         return bound(params, *batches)
 
     jitted = jax.jit(counted, static_argnums=0, compiler_options=compiler_options())
+    if mesh is not None:
+        return jitted  # a whole set's: shard_map cannot stand in compile-time evaluation
 
     @functools.wraps(function)
     def at_once(*arguments: Any) -> Any:
