@@ -10,6 +10,19 @@ from PIL import Image
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 EXPERIMENTS = REPOSITORY / "experiments"
+CONFIG = """
+from configs.base import base, stage
+
+
+def get_config():
+    config = base()
+    config.model.update(arch="A", width_multiplier=0.03, crop_size=32)
+    config.data.update(source="folder", path={path!r}, val_fraction=0.25, **{data!r})
+    config.train.update({train!r})
+    config.stages.s256 = stage({scale!r}, 0.01, {steps})
+    config.chain = ("s256",)
+    return config
+"""
 
 
 def script(name, *arguments, cwd=REPOSITORY):
@@ -35,3 +48,13 @@ def write_noise(folder, images_per_class):
         for i in range(images_per_class):
             pixels = rng.integers(0, 256, (45, 50, 3), np.uint8)
             Image.fromarray(pixels).save(folder / f"class{label}" / f"{i}.jpg")
+
+
+def write_config(folder, images_per_class, *, steps, scale=(37, 37), data=None, **train):
+    """FOLDER/tiny.py, a narrow net A on noise that is written beside it; data, train: fields of the config."""
+    write_noise(folder / "pictures", images_per_class)
+    data = {"threads": 2, **(data or {})}
+    fields = {"path": str(folder / "pictures"), "data": data, "train": train, "scale": scale, "steps": steps}
+    file = folder / "tiny.py"
+    file.write_text(CONFIG.format(**fields))
+    return file

@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
-from running_scripts import EXPERIMENTS, REPOSITORY, assert_one_error_line, script, write_noise
+from running_scripts import EXPERIMENTS, REPOSITORY, assert_one_error_line, script, write_config
 from saved_state import latest_checkpoint
 
 from vgg_jax.processes import LOST
@@ -19,28 +19,12 @@ from vgg_jax.signals import PREEMPTED
 from vgg_jax.training.log import read_log
 
 STEPS = int(os.environ.get("VGG_JAX_STEPS", "24"))  # 200 once, by hand
-CONFIG = """
-from configs.base import base, stage
-
-
-def get_config():
-    config = base()
-    config.model.update(arch="A", width_multiplier=0.03, crop_size=32)
-    config.data.update(source="folder", path={path!r}, val_fraction=0.25, threads=2)
-    config.train.update(batch_size=16, validate_every=10, checkpoint_every=4, log_every=1)
-    config.stages.s256 = stage((37, 45), 0.01, {steps})
-    config.chain = ("s256",)
-    return config
-"""
 
 
 @pytest.fixture(scope="module")
 def config_file(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("distributed")
-    write_noise(folder / "pictures", 30)
-    file = folder / "tiny.py"
-    file.write_text(CONFIG.format(path=str(folder / "pictures"), steps=STEPS))
-    return file
+    train = {"batch_size": 16, "validate_every": 10, "checkpoint_every": 4, "log_every": 1}
+    return write_config(tmp_path_factory.mktemp("distributed"), 30, steps=STEPS, scale=(37, 45), **train)
 
 
 @pytest.fixture(scope="module")

@@ -3,32 +3,15 @@ import os
 import shutil
 
 import pytest
-from running_scripts import EXPERIMENTS, assert_one_error_line, script, write_noise
+from running_scripts import EXPERIMENTS, assert_one_error_line, script, write_config
 
 from vgg_jax.weights import load_weights, save_weights
-
-CONFIG = """
-from configs.base import base, stage
-
-
-def get_config():
-    config = base()
-    config.model.update(arch="A", width_multiplier=0.03, crop_size=32)
-    config.data.update(source="folder", path={path!r}, val_fraction=0.25, statistics="imagenet", threads=2)
-    config.train.update(batch_size=8)
-    config.stages.s256 = stage((37, 37), 0.01, 1)
-    config.chain = ("s256",)
-    return config
-"""
 
 
 @pytest.fixture(scope="module")
 def config_file(tmp_path_factory):
     folder = tmp_path_factory.mktemp("scripts")
-    write_noise(folder / "pictures", 8)
-    file = folder / "tiny.py"
-    file.write_text(CONFIG.format(path=str(folder / "pictures")))
-    return file
+    return write_config(folder, 8, steps=1, data={"statistics": "imagenet"}, batch_size=8)
 
 
 @pytest.fixture(scope="module")

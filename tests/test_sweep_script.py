@@ -7,34 +7,19 @@ import sys
 import time
 
 import pytest
-from running_scripts import EXPERIMENTS, assert_one_error_line, script, write_noise
+from running_scripts import EXPERIMENTS, assert_one_error_line, script, write_config
 
 from vgg_jax.signals import PREEMPTED
 from vgg_jax.sweep.attempts import read_attempts
 
-CONFIG = """
-from configs.base import base, stage
-
-
-def get_config():
-    config = base()
-    config.model.update(arch="A", width_multiplier=0.03, crop_size=32)
-    config.data.update(source="folder", path={path!r}, val_fraction=0.25, statistics="imagenet", threads=1)
-    config.train.update(batch_size=8, micro_batches=1, validate_every=1000, log_every=1)
-    config.stages.s256 = stage((37, 37), 0.01, 400)
-    config.chain = ("s256",)
-    return config
-"""
 SEEDS = "--sweep=config.seed=[0,1]"
 
 
 @pytest.fixture(scope="module")
 def config_file(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("sweep")
-    write_noise(folder / "pictures", 8)
-    file = folder / "tiny.py"
-    file.write_text(CONFIG.format(path=str(folder / "pictures")))
-    return file
+    data = {"statistics": "imagenet", "threads": 1}
+    train = {"batch_size": 8, "micro_batches": 1, "validate_every": 1000, "log_every": 1}
+    return write_config(tmp_path_factory.mktemp("sweep"), 8, steps=400, data=data, **train)
 
 
 @contextlib.contextmanager

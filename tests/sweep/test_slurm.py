@@ -7,7 +7,7 @@ import sys
 import time
 
 import pytest
-from running_scripts import EXPERIMENTS, write_noise
+from running_scripts import EXPERIMENTS, write_config
 from saved_state import latest_checkpoint
 from slurm_cluster import Unavailable, cluster, install
 
@@ -17,19 +17,12 @@ from vgg_jax.training.log import read_log
 
 DIVERGING, PREEMPTED_RATE = 1e30, 0.003
 RATES = [DIVERGING, 0.01, 0.001, PREEMPTED_RATE]
-CONFIG = """
-from configs.base import base, stage
 
 
-def get_config():
-    config = base()
-    config.model.update(arch="A", width_multiplier=0.03, crop_size=32)
-    config.data.update(source="folder", path={path!r}, val_fraction=0.25, statistics="imagenet", threads=1)
-    config.train.update(batch_size=8, micro_batches=1, validate_every=1000, log_every=1)
-    config.stages.s256 = stage((37, 37), 0.01, 150)
-    config.chain = ("s256",)
-    return config
-"""
+def write_tiny_config(folder):
+    data = {"statistics": "imagenet", "threads": 1}
+    train = {"batch_size": 8, "micro_batches": 1, "validate_every": 1000, "log_every": 1}
+    return write_config(folder, 12, steps=150, data=data, **train)
 
 
 @pytest.fixture(scope="module")
@@ -47,8 +40,7 @@ def slurm(tmp_path_factory):
 def sweep(slurm, tmp_path_factory):
     """A finished sweep of four trainings, the last of which was preempted: (its folder, what sweep.py printed)."""
     folder = tmp_path_factory.mktemp("sweep")
-    write_noise(folder / "pictures", 12)
-    (folder / "tiny.py").write_text(CONFIG.format(path=str(folder / "pictures")))
+    write_tiny_config(folder)
     root = folder / "runs"
     arguments = ["--config=tiny.py", f"--sweep=config.stages.s256.learning_rate={json.dumps(RATES)}", "--slurm"]
     command = [sys.executable, str(EXPERIMENTS / "sweep.py"), *arguments, f"--runs={root}"]
@@ -104,9 +96,7 @@ def test_the_table_has_results_and_the_failure(sweep):
 
 
 def test_a_job_of_two_processes_ends_as_one_would(slurm, tmp_path):
-    write_noise(tmp_path / "pictures", 12)
-    (tmp_path / "tiny.py").write_text(CONFIG.format(path=str(tmp_path / "pictures")))
-    train = [sys.executable, str(EXPERIMENTS / "train.py"), f"--config={tmp_path / 'tiny.py'}"]
+    train = [sys.executable, str(EXPERIMENTS / "train.py"), f"--config={write_tiny_config(tmp_path)}"]
     train += ["--config.stages.s256.steps=6", "--config.train.micro_batches=2", "--config.train.log_every=3"]
     environment = {**os.environ, "JAX_PLATFORMS": "cpu"}
     job = ["srun", "--ntasks=2", *train, f"--workdir={tmp_path / 'two'}", "--distributed=slurm", "--local_devices=0"]

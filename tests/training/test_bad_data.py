@@ -5,21 +5,17 @@ import logging
 import pytest
 from odd_images import write_odd_folder
 from saved_state import latest_checkpoint
-from tiny_training import compile_quickly, make_config
+from tiny_training import make_config
 
 from vgg_jax.data.bad_images import write_bad_images
 from vgg_jax.data.sources import open_source
 from vgg_jax.training.chain import run_chain
 
 # Where a script runs, decode.py silences it; in tests warnings are errors.
-pytestmark = pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _compile_quickly():
-    with pytest.MonkeyPatch.context() as monkeypatch:
-        compile_quickly(monkeypatch)
-        yield
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning"),
+    pytest.mark.usefixtures("quick_compilation"),
+]
 
 
 @pytest.fixture(scope="module")

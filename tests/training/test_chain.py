@@ -24,22 +24,12 @@ from vgg_jax.training.chain import run_chain
 from vgg_jax.training.log import read_log
 from vgg_jax.weights import load_weights
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 ROW_FIELDS = {
     *("dataset", "split", "stage", "arch", "seed", "train_scale", "checkpoint", "method", "test_scales", "grid"),
     *("flip", "pool_rounding", "members", "top1_error", "top5_error", "num_images"),
 }
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _compile_quickly():
-    with pytest.MonkeyPatch.context() as monkeypatch:
-        compile_quickly(monkeypatch)
-        yield
-
-
-@pytest.fixture(scope="module")
-def pictures(tmp_path_factory):
-    return write_pictures(tmp_path_factory.mktemp("pictures") / "tiny")
 
 
 @pytest.fixture(scope="module")

@@ -8,24 +8,14 @@ import sys
 
 import pytest
 from saved_state import latest_checkpoint
-from tiny_training import compile_quickly, make_config, write_pictures
+from tiny_training import make_config
 
 from vgg_jax import signals
 from vgg_jax.training import loop, parallel
 from vgg_jax.training.chain import run_chain
 from vgg_jax.training.log import read_log
 
-
-@pytest.fixture(autouse=True, scope="module")
-def _compile_quickly():
-    with pytest.MonkeyPatch.context() as monkeypatch:
-        compile_quickly(monkeypatch)
-        yield
-
-
-@pytest.fixture(scope="module")
-def pictures(tmp_path_factory):
-    return write_pictures(tmp_path_factory.mktemp("pictures") / "tiny")
+pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 
 @pytest.fixture(scope="module")
