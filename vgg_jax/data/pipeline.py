@@ -2,22 +2,19 @@
 
 import dataclasses
 import functools
-import os
-import signal
 from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import Any, TypeVar
 
 import grain
 import numpy as np
-from absl import flags
 
 from vgg_jax.data.bad_images import check_on_error, is_passed_over
+from vgg_jax.data.read_ahead import read_ahead
 from vgg_jax.data.sources import NO_LABEL, Record, Source
 from vgg_jax.errors import InputError
 from vgg_jax.images.crop import apply_view, centre_crop, check_scale, random_view
 from vgg_jax.images.decode import decode_rgb
 from vgg_jax.images.rescale import rescale
-from vgg_jax.processes import end_with_parent
 
 Result = TypeVar("Result")
 
@@ -62,7 +59,7 @@ def training_batches(
     examples = grain.MapDataset.range(len(source)).shuffle(seed=shuffle_seed).repeat().map_with_index(loader)
     blocks = examples.batch(batch_size // process_count)
     mine = blocks[first_step * process_count + process_index :: process_count]
-    return _iterate(mine, threads, workers)
+    return read_ahead(mine, threads, workers)
 
 
 def centre_crop_batches(
@@ -153,7 +150,7 @@ def map_images(
         return index, NO_LABEL if result is None else record.label, result
 
     wanted = range(len(source)) if records is None else records
-    return _iterate(grain.MapDataset.source(wanted).map(load), threads) if wanted else iter(())
+    return read_ahead(grain.MapDataset.source(wanted).map(load), threads) if wanted else iter(())
 
 
 @dataclasses.dataclass(frozen=True)
@@ -239,36 +236,6 @@ def _centre_view(smallest_side: int, crop_size: int, image: np.ndarray) -> np.nd
 
 def _pyramid(smallest_sides: tuple[int, ...], image: np.ndarray) -> list[np.ndarray]:
     return [rescale(image, side) for side in smallest_sides]
-
-
-def _iterate(dataset: grain.MapDataset, threads: int, workers: int = 0) -> Generator[Any]:
-    """Iterate in order, with threads and worker processes reading ahead; they end with the iterator."""
-    threads = max(1, threads // max(1, workers))
-    ahead = dataset.to_iter_dataset(grain.ReadOptions(num_threads=threads, prefetch_buffer_size=threads))
-    if workers:
-        if not flags.FLAGS.is_parsed():  # grain reads its flags even where nobody uses absl.
-            flags.FLAGS.mark_as_parsed()
-        options = grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=1)
-        ahead = ahead.mp_prefetch(options, worker_init_fn=functools.partial(_init_worker, os.getpid()))
-    iterator = iter(ahead)
-    try:
-        yield from iterator
-    except RuntimeError as error:
-        if "terminated unexpectedly" not in str(error):
-            raise
-        raise InputError(
-            "a process that decodes images died (out of memory?): start the same command again, perhaps with a smaller "
-            "--config.data.workers"
-        ) from error
-    finally:
-        iterator.close()
-
-
-def _init_worker(parent: int, worker: int, workers: int) -> None:
-    """Signals are the parent's to hear, and a killed run must not leave workers behind."""
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, signal.SIG_IGN)
-    end_with_parent(parent)
 
 
 def _check_division(batch_size: int, process_count: int) -> None:

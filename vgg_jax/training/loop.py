@@ -24,6 +24,7 @@ from vgg_jax.progress import progress_bar
 from vgg_jax.training import parallel
 from vgg_jax.training.batches import stage_batches
 from vgg_jax.training.log import StageLog
+from vgg_jax.training.rates import after_validation, rate_at, with_rate
 from vgg_jax.training.stage_checkpoint import Progress, save, start_or_resume
 from vgg_jax.training.state import Params, TrainState, multiply_adds
 from vgg_jax.training.step import Objective
@@ -148,7 +149,7 @@ def _train(
             means = {f"train_{key}": float(np.mean([m[key] for m in window])) for key in metrics if window}
             if train.skip_nonfinite:
                 means["skipped"] = progress.skipped
-            run.log.write(step, **means, learning_rate=_rate(stage, run.config, progress, step - 1))
+            run.log.write(step, **means, learning_rate=rate_at(stage, run.config, progress, step - 1))
             window.clear()
 
     def stop() -> None:
@@ -194,8 +195,8 @@ def _train(
             if progress.rate.finished:
                 logger.info("%s: the error no longer falls; the stage ends at step %d", run.info["stage"], step - 1)
                 break
-            if (rate := _rate(stage, run.config, progress, step - 1)) != rate_in_state:
-                state, rate_in_state = _with_rate(state, rate, mesh), rate
+            if (rate := rate_at(stage, run.config, progress, step - 1)) != rate_in_state:
+                state, rate_in_state = with_rate(state, rate, mesh), rate
             before = state
             state, metrics = train_step(state, parallel.shard_batch(next(batches), mesh))
             settle()
@@ -236,34 +237,15 @@ def _validated(run: _Run, params: Params, progress: Progress, step: int, on_sche
         )
     if not on_schedule:
         return val["top1_error"], progress
-    progress = progress._replace(train_error_sum=0.0, train_error_steps=0)
-    if run.stage.rate_control == "plateau":
-        control = run.config.rate_control
-        watched = {"val": val["top1_error"], "train": train_error}[control.split]
-        options = {"patience": control.patience, "min_delta": control.min_delta, "factor": control.factor}
-        progress = progress._replace(rate=optimizer.after_epoch(progress.rate, watched, **options))
-    return val["top1_error"], progress
+    return val["top1_error"], after_validation(run.config, run.stage, progress, val["top1_error"], train_error)
 
 
 def _is_long(model: VGG, batch_size: int) -> bool:
     """Whether a step takes so long (some 10 s) that a run told to stop must not wait for its end.
 
-    Keeping the state before it costs memory, and on the CPU a fifth of a second, for nothing in a short step.
+    Keeping the state before it costs memory and time, for nothing in a short step.
     """
     return jax.default_backend() == "cpu" and 6 * multiply_adds(model) * batch_size > _LONG * jax.device_count()
-
-
-def _rate(stage: Config, config: Config, progress: Progress, steps_done: int) -> float:
-    if stage.rate_control == "steps":
-        factor = config.rate_control.factor
-        return optimizer.stepped_rate(stage.learning_rate, steps_done, stage.rate_boundaries, factor)
-    return progress.rate.learning_rate
-
-
-def _with_rate(state: TrainState, rate: float, mesh: Mesh) -> TrainState:
-    dtype = state.opt_state.hyperparams["learning_rate"].dtype
-    hyperparams = {**state.opt_state.hyperparams, "learning_rate": parallel.replicate(np.asarray(rate, dtype), mesh)}
-    return state._replace(opt_state=state.opt_state._replace(hyperparams=hyperparams))
 
 
 def stage_seed(seed: int, stage: str) -> int:
