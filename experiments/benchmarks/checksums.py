@@ -3,9 +3,7 @@
 python experiments/benchmarks/checksums.py [--directory=DIR] [--json=FILE]
 """
 
-import datetime
 import json
-import os
 import statistics
 import tempfile
 import time
@@ -14,9 +12,9 @@ from typing import Any
 
 import jax
 import numpy as np
-import orbax.checkpoint as ocp
 from absl import app, flags
 from absl import logging as absl_logging
+from record import write_record
 
 from vgg_jax import VGG, checkpoint
 from vgg_jax.checksums import NAME, find_damage, write_checksums
@@ -65,14 +63,7 @@ def main(_: object) -> None:
     ratios = {f"{a}/{b}": row[a] / row[b] for a, b in (("verification", "restore"), ("checksums", "save"))}
     print({name: round(value, 2) for name, value in (row | ratios).items()})
     if JSON.value:
-        record = {
-            "device": f"{os.cpu_count()} CPU cores",
-            "versions": {"jax": jax.__version__, "orbax": ocp.__version__},
-            "date": datetime.date.today().isoformat(),
-            "rows": [row],
-            "ratios": ratios,
-        }
-        Path(JSON.value).write_text(json.dumps(record, indent=1) + "\n")
+        write_record(JSON.value, [row], ratios)
 
 
 if __name__ == "__main__":

@@ -9,8 +9,6 @@ memory are left behind.
 """
 
 import contextlib
-import datetime
-import json
 import os
 import random
 import signal
@@ -28,6 +26,7 @@ import numpy as np
 from absl import app, flags, logging
 from orbax.checkpoint import StandardCheckpointer
 from PIL import Image
+from record import write_record
 from tqdm import tqdm
 
 TARGETS = ("main", "save", "worker", "process")
@@ -65,11 +64,7 @@ def main(_: object) -> None:
             rows.append(crash(target, Path(folder)))
             print(f"{target:8} survived {rows[-1]['survived']} of {rows[-1]['tried']} kills", flush=True)
     if JSON.value:
-        record = {
-            **{"device": jax.devices()[0].device_kind, "versions": {"jax": jax.__version__}},
-            **{"date": datetime.date.today().isoformat(), "rows": rows, "ratios": {}},
-        }
-        Path(JSON.value).write_text(json.dumps(record, indent=1) + "\n")
+        write_record(JSON.value, rows, {}, {"kills": KILLS.value, "steps": STEPS.value, "seed": SEED.value})
     if any(row["survived"] < row["tried"] for row in rows):
         sys.exit("error: some trainings did not survive")
 

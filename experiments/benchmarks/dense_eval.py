@@ -7,26 +7,21 @@ net with fresh weights. "Cold" is a first evaluation of the set, its compilation
 The defaults (net D at 1/4 of its width, crop 64, Q = 128, 100 photographs of 37 sizes) take about 3 minutes on 2 cores.
 """
 
-import datetime
 import functools
 import itertools
-import json
 import os
-import platform
 import statistics
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, cast
 
-import flax
 import jax
-import jaxlib
 import numpy as np
 from absl import app, flags
 from jax import Array
+from record import device, write_record
 
 from vgg_jax import ARCHITECTURES, VGG
 from vgg_jax.compilation import compiler_options, quick_compiler_options
@@ -127,16 +122,6 @@ def fresh_params(model: VGG) -> Params:
     return jax.jit(model.init, compiler_options=quick_compiler_options())(jax.random.key(0), crop)["params"]
 
 
-def commit() -> str | None:
-    """The repository's commit, marked where files differ from it; None outside of git."""
-    command = ["git", "describe", "--always", "--dirty", "--abbrev=12"]
-    try:
-        run = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True)
-    except FileNotFoundError:
-        return None
-    return run.stdout.strip() or None
-
-
 def plot(rows: Sequence[dict[str, Any]], title: str, path: Path) -> None:
     """Bars of images/s, cold and warm, with each side's compilations."""
     from matplotlib.figure import Figure  # not pyplot: no global state, no display
@@ -188,24 +173,11 @@ def main(_: object) -> None:
     }
     for record in (setting, *rows, ratios):
         print({name: float(f"{value:.4g}") if isinstance(value, float) else value for name, value in record.items()})
-    device = f"{jax.devices()[0].device_kind}, {os.cpu_count()} CPU cores"
     if JSON.value:
-        record = {
-            "device": device,
-            "versions": {
-                **{"python": platform.python_version(), "numpy": np.__version__, "flax": flax.__version__},
-                **{"jax": jax.__version__, "jaxlib": jaxlib.__version__},
-            },
-            "date": datetime.date.today().isoformat(),
-            "commit": commit(),
-            "setting": setting,
-            "rows": rows,
-            "ratios": ratios,
-        }
-        Path(JSON.value).write_text(json.dumps(record, indent=1) + "\n")
+        write_record(JSON.value, rows, ratios, setting)
     if PLOT.value:
         net = f"net {model.arch}, width {model.width_multiplier:g}, crop {model.crop_size}, Q = {SCALE.value}"
-        plot(rows, f"{net}, {len(images)} photographs of {setting['sizes']} sizes; {device}", Path(PLOT.value))
+        plot(rows, f"{net}, {len(images)} photographs of {setting['sizes']} sizes; {device()}", Path(PLOT.value))
 
 
 if __name__ == "__main__":

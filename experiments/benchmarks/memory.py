@@ -8,10 +8,8 @@ quarter of the training, and the first evaluation, which compiles a program for 
 of the last third of what follows less that of its first third. It takes about 8 minutes on 2 cores.
 """
 
-import datetime
 import json
 import os
-import platform
 import statistics
 import subprocess
 import sys
@@ -21,10 +19,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import jax
-import jaxlib
 from absl import app, flags
 from matplotlib.figure import Figure
+from record import device, write_record
 
 from vgg_jax.eval.workdir import evaluate_stages
 
@@ -60,19 +57,12 @@ def main(_: object) -> None:
     for row in rows:
         print({name: round(value, 1) if isinstance(value, float) else value for name, value in row.items()})
     print({name: round(value, 4) for name, value in ratios.items()})
-    device = f"{jax.devices()[0].device_kind}, {os.cpu_count()} CPU cores"
     if JSON.value:
-        record = {
-            "device": device,
-            "versions": {"python": platform.python_version(), "jax": jax.__version__, "jaxlib": jaxlib.__version__},
-            "date": datetime.date.today().isoformat(),
-            "setting": {"steps": STEPS.value, "images": images, "scales": SCALES.value, "workers": WORKERS.value},
-            "rows": [{**row, "samples": rounded(samples)} for row, (samples, _) in zip(rows, runs.values())],
-            "ratios": ratios,
-        }
-        Path(JSON.value).write_text(json.dumps(record) + "\n")
+        setting = {"steps": STEPS.value, "images": images, "scales": SCALES.value, "workers": WORKERS.value}
+        with_samples = [{**row, "samples": rounded(samples)} for row, (samples, _) in zip(rows, runs.values())]
+        write_record(JSON.value, with_samples, ratios, setting)
     if PLOT.value:
-        plot(runs, device, Path(PLOT.value))
+        plot(runs, device(), Path(PLOT.value))
 
 
 def train_command(workdir: Path) -> list[str]:

@@ -3,12 +3,9 @@
 python experiments/benchmarks/micro_batches.py [--json=FILE]
 """
 
-import datetime
-import json
 import statistics
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -16,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from absl import app, flags
 from jax import lax
+from record import write_record
 
 from vgg_jax import VGG
 from vgg_jax.compilation import compiler_options
@@ -75,14 +73,7 @@ def main(_: object) -> None:
         print({name: round(value, 3) for name, value in row.items()})
     print({name: round(value, 2) for name, value in ratios.items()})
     if JSON.value:
-        record = {
-            "device": jax.devices()[0].device_kind,
-            "versions": {"jax": jax.__version__},
-            "date": datetime.date.today().isoformat(),
-            "rows": rows,
-            "ratios": ratios,
-        }
-        Path(JSON.value).write_text(json.dumps(record, indent=1) + "\n")
+        write_record(JSON.value, rows, ratios)
 
 
 if __name__ == "__main__":
