@@ -4,7 +4,6 @@ import itertools
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
@@ -12,7 +11,15 @@ from jax import Array
 from vgg_jax.architectures import FC_LAYERS, activation_names, layer_names
 from vgg_jax.errors import InputError
 from vgg_jax.eval.dense import Params, conv_kernels, dense_form
-from vgg_jax.eval.programs import check_images, compiled, host_images, is_traced, padded_batches, to_rgb_range
+from vgg_jax.eval.programs import (
+    at_once,
+    check_images,
+    compiled,
+    host_images,
+    is_traced,
+    padded_batches,
+    to_rgb_range,
+)
 from vgg_jax.model import VGG, map_side
 
 
@@ -52,7 +59,7 @@ def features(
         _check_sizes(model, names, [frame.shape[1:3] for frame in frames])
         maps = [_traced_maps(model, names, needed, to_rgb_range(frame, value_range)) for frame in frames]
         return [{name: each[name][0] for name in names} for each in maps] if as_list else maps[0]
-    with jax.ensure_compile_time_eval():  # the fixed target of a perceptual loss, inside the jit or grad of that loss
+    with at_once():  # the fixed target of a perceptual loss, inside the jit or grad of that loss
         needed = _needed_params(model.arch, params, names)
         arrays = host_images(images, value_range)
         _check_sizes(model, names, [array.shape[:2] for array in arrays])

@@ -14,6 +14,7 @@ from vgg_jax.errors import InputError
 from vgg_jax.eval.posteriors import average_posteriors
 from vgg_jax.eval.programs import (
     BatchSize,
+    at_once,
     check_images,
     check_scales,
     compiled,
@@ -82,7 +83,7 @@ def dense_scores(
         return dense_model.apply({"params": fc_to_conv(params)}, images)
     arrays = host_images(images, value_range)
     _check_window(dense_model, [a.shape[:2] for a in arrays])
-    with jax.ensure_compile_time_eval():
+    with at_once():
         conv_params = fc_to_conv(params)
     maps: list[Any] = [None] * len(arrays)
     static = (dense_model,)
@@ -132,7 +133,7 @@ def dense_eval(
         traced = [_traced_posteriors(dense_model, conv_params, view, flip, spatial) for view in views]
         return cast(np.ndarray, sum(traced) / len(traced))
     arrays = host_images(images, value_range)
-    with jax.ensure_compile_time_eval():
+    with at_once():
         conv_params = fc_to_conv(params)
     return average_posteriors(
         [

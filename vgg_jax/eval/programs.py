@@ -1,9 +1,11 @@
 """The jitted programs of evaluation, the counter of their compilations, and batches of few shapes for any sizes."""
 
+import contextlib
 import functools
 import itertools
 import operator
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 import jax
@@ -57,15 +59,22 @@ def compiled(function: Callable[..., Any], mesh: Mesh | None = None) -> Callable
         return bound(params, *batches)
 
     jitted = jax.jit(counted, static_argnums=0, compiler_options=compiler_options())
-    if mesh is not None:
-        return jitted  # a whole set's: shard_map cannot stand in compile-time evaluation
 
     @functools.wraps(function)
-    def at_once(*arguments: Any) -> Any:
-        with jax.ensure_compile_time_eval():
+    def called(*arguments: Any) -> Any:
+        with at_once():
             return jitted(*arguments)
 
-    return at_once
+    return called
+
+
+def at_once() -> AbstractContextManager[None]:
+    """Within, concrete values are computed also inside somebody's jit, as the fixed target of a loss.
+
+    Outside of a jit nothing is changed: compile-time evaluation slows compilation down.
+    """
+    inside = isinstance(jnp.zeros(()), jax.core.Tracer)
+    return jax.ensure_compile_time_eval() if inside else contextlib.nullcontext()
 
 
 def local_mesh() -> Mesh | None:
