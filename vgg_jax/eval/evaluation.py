@@ -27,7 +27,7 @@ from vgg_jax.eval.stored import (
     remove_unkept,
     write_part,
 )
-from vgg_jax.processes import barrier, is_first
+from vgg_jax.processes import barrier, first_alone, is_first
 from vgg_jax.progress import progress_bar
 from vgg_jax.report import Row
 from vgg_jax.weights.load import load_stage
@@ -138,11 +138,15 @@ def _plan(member: Member, method: str, split: str, flip: bool, pool_rounding: st
 def _store(net: Net, folders: dict[View, Path], data: DataSet, keep: bool) -> None:
     """Compute the posteriors of this process's share of a net's views, as far as they are not there."""
     count = len(data.source)
-    identity = set_identity(data.source, data.name, data.split)
-    for folder in folders.values():
-        open_folder(folder, identity)
-        if keep:
-            mark_kept(folder)
+
+    def open_folders() -> None:
+        identity = set_identity(data.source, data.name, data.split)
+        for folder in folders.values():
+            open_folder(folder, identity)
+            if keep:
+                mark_kept(folder)
+
+    first_alone(open_folders)
     missing = {view: set(own_share(missing_parts(folder, count))) for view, folder in folders.items()}
     indices = sorted(set().union(*missing.values()))
     if not indices:
