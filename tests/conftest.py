@@ -32,3 +32,21 @@ def real_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no real photographs: {folder} is absent (VGG_JAX_DATA names another folder)")
     return folder
+
+
+@pytest.fixture(scope="module")
+def quick_compilation():
+    """For tests of what the training loop does: programs that run slowly but compile fast."""
+    from tiny_training import compile_quickly
+
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        compile_quickly(monkeypatch)
+        yield
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory):
+    """A folder of a few coloured pictures, see tiny_training.py."""
+    from tiny_training import write_pictures
+
+    return write_pictures(tmp_path_factory.mktemp("pictures") / "tiny")
