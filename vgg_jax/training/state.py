@@ -13,7 +13,7 @@ from jax import Array
 from vgg_jax.architectures import FC_LAYERS
 from vgg_jax.compilation import quick_compiler_options
 from vgg_jax.errors import InputError
-from vgg_jax.model import VGG
+from vgg_jax.model import VGG, map_side
 
 Params = dict[str, dict[str, Array]]
 
@@ -44,12 +44,16 @@ def params_shapes(model: VGG) -> Params:
     return jax.eval_shape(functools.partial(draw_params, model), jax.random.key(0))
 
 
-def multiply_adds(model: VGG) -> int:
-    """Multiplications of one image's forward pass at the model's crop size; a training step has three times as many."""
+def multiply_adds(model: VGG, size: tuple[int, int] | None = None) -> int:
+    """Multiplications of one image's forward pass; a training step has three times as many.
+
+    size: height and width of a whole image for the dense form, as if padded sides were free; the crop's if not given.
+    """
+    height, width = size or (model.crop_size, model.crop_size)
     total = 0
     for name, layer in params_shapes(model).items():
-        side = model.crop_size >> (int(name[4]) - 1) if name.startswith("conv") else 1
-        total += math.prod(layer["kernel"].shape) * side**2
+        positions = (map_side(model, name, height), map_side(model, name, width))
+        total += math.prod(layer["kernel"].shape) * math.prod(positions)
     return total
 
 

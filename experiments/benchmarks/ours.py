@@ -1,0 +1,142 @@
+"""Our forward pass and training step as sides of a comparison, and the switches that may make them faster."""
+
+import contextlib
+import functools
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+from unittest import mock
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array, lax
+from peer_flax import DECAY, MOMENTUM, RATE, Side
+
+from vgg_jax.architectures import ConvLayer
+from vgg_jax.compilation import compiler_options
+from vgg_jax.eval import fc_to_conv
+from vgg_jax.model import VGG, scaled
+from vgg_jax.optimizer import sgd
+from vgg_jax.training.state import init_params, init_state
+from vgg_jax.training.step import Objective, train_step
+
+
+class Variant(NamedTuple):
+    """One setting of the switches; the defaults are what train.py does on one device."""
+
+    dtype: str = "float32"
+    donate: bool = True
+    micro_batches: int = 1
+    first_channels: int = 3  # what images and conv1_1's kernel are padded to with zeros, which changes no value
+    reduce_window: bool = False  # XLA's pool and its select-and-scatter
+    options: Mapping[str, Any] = {}  # compiler options beside our own
+
+
+# Each is one change of what is measured as "vgg_jax". An option that an XLA does not know costs its row alone.
+SWITCHES: dict[str, dict[str, Any]] = {
+    "float32": {"dtype": "float32"},
+    "bfloat16": {"dtype": "bfloat16"},
+    "not donated": {"donate": False},
+    "8 micro-batches": {"micro_batches": 8},
+    "conv1_1 of 4 channels": {"first_channels": 4},
+    "conv1_1 of 8 channels": {"first_channels": 8},
+    "pool by reduce_window": {"reduce_window": True},
+}
+GPU_SWITCHES: dict[str, dict[str, Any]] = {
+    **{f"autotune level {level}": {"options": {"xla_gpu_autotune_level": level}} for level in (0, 2)},
+    "no Triton products": {"options": {"xla_gpu_enable_triton_gemm": False}},
+    "latency-hiding scheduler": {"options": {"xla_gpu_enable_latency_hiding_scheduler": True}},
+    "no command buffers": {"options": {"xla_gpu_enable_command_buffer": ""}},
+    "cuDNN fusion": {"options": {"xla_gpu_cudnn_gemm_fusion_level": 2}},
+}
+
+
+class PaddedVGG(VGG):
+    """A VGG whose first convolution is computed with more channels, those added being zero."""
+
+    first_channels: int = 3
+
+    def _conv(self, layer: ConvLayer) -> nn.Conv:
+        if layer.name != "conv1_1":
+            return super()._conv(layer)
+        return nn.Conv(
+            scaled(layer.channels, self.width_multiplier),
+            (layer.kernel, layer.kernel),
+            dtype=self.dtype,
+            name=layer.name,
+            conv_general_dilated=functools.partial(padded_convolution, channels=self.first_channels),
+        )
+
+
+def padded_convolution(images: Array, kernel: Array, *args: Any, channels: int, **kwargs: Any) -> Array:
+    """`lax.conv_general_dilated` of images [N, H, W, 3] and kernel [h, w, 3, C] with zero channels added to both."""
+    more = channels - images.shape[-1]
+    images, kernel = jnp.pad(images, [(0, 0)] * 3 + [(0, more)]), jnp.pad(kernel, [(0, 0)] * 2 + [(0, more), (0, 0)])
+    return lax.conv_general_dilated(images, kernel, *args, **kwargs)
+
+
+def forward(model: VGG, images: np.ndarray, variant: Variant, dense: bool = False) -> tuple[Side, int]:
+    """The jitted forward pass, logits or (dense) maps of scores, and the bytes its program takes."""
+    params = init_params(model, 0)
+    if dense:
+        model, params = model.clone(fully_convolutional=True), fc_to_conv(params)
+    model, batch = of_variant(model, variant), jnp.asarray(images)
+    jitted = jax.jit(lambda params, images: model.apply({"params": params}, images), compiler_options=options(variant))
+    with pool_of(variant):
+        program = jitted.lower(params, batch).compile()
+    return lambda: jax.block_until_ready(program(params, batch)), program_bytes(program)
+
+
+def train(model: VGG, images: np.ndarray, labels: np.ndarray, variant: Variant) -> tuple[Side, int]:
+    """The jitted training step with dropout, without colour shift, which the peers lack, and its program's bytes."""
+    optimizer = sgd(RATE, MOMENTUM, DECAY)
+    step = functools.partial(
+        train_step,
+        objective=Objective(of_variant(model, variant)),
+        optimizer=optimizer,
+        batch_size=len(images),
+        micro_batches=variant.micro_batches,
+    )
+    state = init_state(init_params(model, 0), optimizer)
+    batch = {"image": jnp.asarray(images), "label": jnp.asarray(labels), "index": jnp.arange(len(images))}
+    jitted = jax.jit(step, donate_argnums=0 if variant.donate else (), compiler_options=options(variant))
+    with pool_of(variant):
+        program = jitted.lower(state, batch).compile()
+
+    def side() -> None:
+        nonlocal state
+        state, metrics = program(state, batch)
+        metrics["loss"].block_until_ready()
+
+    return side, program_bytes(program)
+
+
+def of_variant(model: VGG, variant: Variant) -> VGG:
+    """A model as a variant computes it."""
+    fields = {name: getattr(model, name) for name in VGG.__dataclass_fields__ if name not in ("parent", "name")}
+    fields["dtype"] = jnp.dtype(variant.dtype)
+    return VGG(**fields) if variant.first_channels == 3 else PaddedVGG(**fields, first_channels=variant.first_channels)
+
+
+def options(variant: Variant) -> dict[str, Any]:
+    """A variant's compiler options, ours among them."""
+    return {**compiler_options(), **variant.options}
+
+
+@contextlib.contextmanager
+def pool_of(variant: Variant) -> Iterator[None]:
+    """The pool that is traced meanwhile."""
+    if not variant.reduce_window:
+        yield
+        return
+    with mock.patch("vgg_jax.model.max_pool", lambda x, rounding: nn.max_pool(x, (2, 2), strides=(2, 2))):
+        yield
+
+
+def program_bytes(program: Any) -> int:
+    """What a compiled program needs at once: arguments, results and temporaries, less what they share."""
+    sizes = program.memory_analysis()
+    return (
+        sizes.argument_size_in_bytes + sizes.output_size_in_bytes + sizes.temp_size_in_bytes - sizes.alias_size_in_bytes
+    )
