@@ -96,7 +96,7 @@ def train(model: VGG, images: np.ndarray, labels: np.ndarray, variant: Variant) 
         objective=Objective(of_variant(model, variant)),
         optimizer=optimizer,
         batch_size=len(images),
-        micro_batches=variant.micro_batches,
+        micro_batches=min(variant.micro_batches, len(images)),
     )
     state = init_state(init_params(model, 0), optimizer)
     batch = {"image": jnp.asarray(images), "label": jnp.asarray(labels), "index": jnp.arange(len(images))}
