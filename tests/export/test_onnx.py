@@ -88,7 +88,7 @@ def test_mistakes(tmp_path, monkeypatch):
     for call, sentence in (
         (
             lambda: export_onnx("x", model, without_fc(params)),
-            "no fc6, fc7, fc8, .* the form crop .* in the form pool5",
+            "no fc6, fc7, fc8, .* form crop needs: .* form pool5",
         ),
         (lambda: export_onnx("x", model, {}), "the params have no conv1_1, .*, which the form crop needs$"),
         (lambda: export_onnx("x", model, misshapen), "do not fit the net A: .*conv2_1"),

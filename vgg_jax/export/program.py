@@ -52,7 +52,7 @@ def make_program(model: VGG, params: Params, form: str, layout: str) -> Program:
     chosen = FORMS[form]
     names = [name for name in layer_names(model.arch) if chosen.layer == "fc8" or name not in FC_LAYERS]
     if missing := [name for name in names if name not in params]:
-        body = "" if set(missing) - set(FC_LAYERS) else ", a convolutional body: export it in the form pool5"
+        body = "" if set(missing) - set(FC_LAYERS) else ": a convolutional body has the form pool5 alone"
         raise InputError(f"the params have no {', '.join(missing)}, which the form {form} needs{body}")
     needed = {name: params[name] for name in names}
     model = model.clone(dtype=jnp.float32)
