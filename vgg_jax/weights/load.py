@@ -17,11 +17,12 @@ from vgg_jax.weights.fields import model_fields, model_from_fields
 from vgg_jax.weights.found import Found
 from vgg_jax.weights.keras import read_keras
 from vgg_jax.weights.matconvnet import read_matconvnet
+from vgg_jax.weights.metadata import file_info
 from vgg_jax.weights.msgpack_file import read_msgpack
 from vgg_jax.weights.npz import read_npz
 from vgg_jax.weights.onnx_file import read_onnx
 from vgg_jax.weights.recognise import recognise
-from vgg_jax.weights.safetensors_file import file_info, is_own, read_safetensors
+from vgg_jax.weights.safetensors_file import is_own, read_safetensors
 from vgg_jax.weights.safetensors_foreign import read_foreign_safetensors
 from vgg_jax.weights.torch import read_torch
 from vgg_jax.weights.warm_start import Params
