@@ -1,12 +1,13 @@
 """The model card of a weights file: net, preprocessing, how to load it, training, measured errors. Markdown."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import jax
 
 from vgg_jax.model import VGG
-from vgg_jax.report import Row, format_scale, markdown_table, results_table
+from vgg_jax.report import Row, format_scale, markdown_table, read_rows, results_table
 from vgg_jax.weights.export import OWN, net_in, peculiarities, preprocessing
 from vgg_jax.weights.metadata import file_info
 from vgg_jax.weights.warm_start import Params
@@ -42,6 +43,13 @@ def model_card(
     sections += [_training(file_info(metadata, file)), _errors(results)]
     front_matter = _FRONT_MATTER.format(library=layout if layout != "torchvision" else "torch", tag=OWN)
     return front_matter + "\n\n".join(sections) + "\n"
+
+
+def stage_rows(source: Path, info: Mapping[str, Any]) -> list[Row]:
+    """The rows of the workdir's results.json that were measured on this checkpoint of a stage; of a file none."""
+    rows = read_rows(source.parent / "results.json") if source.is_dir() else []
+    same = {"stage": info.get("stage"), "step": info.get("step"), "workdir": None}
+    return [row for row in rows if not row.get("members") and all(row.get(k) == v for k, v in same.items())]
 
 
 def _net(model: VGG, params: Params, layout: str) -> str:

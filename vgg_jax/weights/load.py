@@ -55,7 +55,8 @@ def load_stage(
 ) -> tuple[VGG, Params, dict[str, Any]]:
     """As `load_weights`, and the record of where the weights come from: "step", "init", "checkpoint", ... .
 
-    "checkpoint" says which it is, "file" for a weights file; there, what the file does not tell is None.
+    "classes" are the names of the classes or None. "checkpoint" says which it is, "file" for a weights file; there,
+    what the file does not tell is None.
     """
     path = Path(path)
     if arch is not None:
@@ -64,6 +65,7 @@ def load_stage(
         model, params, info = _load_file(path, arch, input_order)
     elif path.exists():
         model, params, info = _load_checkpoint(path, checkpoint)
+        info = {**info, "classes": _class_names(path)}
         _check_asked(model, path, arch, input_order)
     else:
         raise InputError(f"{path} is no stage of a workdir and no weights file: it does not exist")
@@ -80,13 +82,19 @@ def _load_file(path: Path, arch: str | None, input_order: str | None) -> tuple[V
         _check_asked(model, path, arch, input_order)
         return model, params, {**file_info(metadata, str(path)), "checkpoint": "file"}
     try:
-        model, params = assemble(READERS[format](path), str(path), arch, input_order)
+        found = READERS[format](path)
+        model, params = assemble(found, str(path), arch, input_order)
     except InputError:
         raise
     except Exception as reason:  # four libraries and the readers here say in many ways that bytes make no sense
         sentence = next(iter(str(reason).splitlines()), "") or type(reason).__name__
         raise InputError(f"{path} is cut off, damaged or no {format} file of a VGG: {sentence}") from reason
-    return model, params, {**file_info({}, str(path)), "checkpoint": "file"}
+    return model, params, {**file_info(found.metadata or {}, str(path)), "checkpoint": "file"}
+
+
+def _class_names(stage: Path) -> list[str] | None:
+    names = stage.parent / "classes.txt"
+    return names.read_text().splitlines() if names.exists() else None
 
 
 def _check_asked(model: VGG, path: Path, arch: str | None, input_order: str | None) -> None:
