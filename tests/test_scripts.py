@@ -53,8 +53,9 @@ def test_fusion_weights_and_the_other_protocols(workdir, tmp_path):
     assert len(rows) == 12 + 3 and len({row["workdir"] for row in rows}) == 3  # two workdirs, and None of the fusions
     save_weights(tmp_path / "a.safetensors", *load_weights(workdir / "s256"))
     pictures = ("--data_path", str(workdir.parent / "pictures"), "--on_error=skip")
-    run = script("evaluate.py", f"--weights={tmp_path / 'a.safetensors'}", *pictures, "--scales=37")
+    run = script("evaluate.py", f"--weights={tmp_path / 'a.safetensors'}", *pictures, "--scales=37", "--expect=keras_d")
     assert run.returncode == 0, run.stderr
+    assert "| centre_crop, Q=256 | 28.73 | -" in run.stdout and "not run: --protocol=centre_crop" in run.stdout
     assert "| file " in run.stdout and "| all   | 16 " in run.stdout
     run = script("evaluate.py", f"--weights={tmp_path / 'a.safetensors'}", *pictures, "--scales=37", "--split=val")
     assert_one_error_line(run, "has no val split")
