@@ -29,11 +29,15 @@ from vgg_jax.weights.warm_start import Params
 
 __all__ = ["load_stage", "load_weights", "model_fields", "model_from_fields"]
 
+HUB_FILES = ("model.safetensors", "model.h5")  # the names under which the hub's libraries look for weights
+
 
 def load_weights(
     path: str | Path, arch: str | None = None, *, input_order: str | None = None, checkpoint: str = "best"
 ) -> tuple[VGG, Params]:
     """(model, params) of a weights file, or of a stage, WORKDIR/STAGE; model is a VGG with all its fields set.
+
+    A folder in the hub's form, with model.safetensors or model.h5, is that file.
 
     A file may be our own, or Caffe's, Keras's, torch's (torchvision's and timm's names), MatConvNet's, ONNX, .npz or
     flax msgpack: its content tells. Net, width, classes and crop come from the shapes, mean and std from the program;
@@ -61,6 +65,8 @@ def load_stage(
     path = Path(path)
     if arch is not None:
         layer_names(arch)  # an unknown name raises
+    if any((path / name).is_file() for name in HUB_FILES):
+        path = file_in_folder(path)
     if path.is_file():
         model, params, info = _load_file(path, arch, input_order)
     elif path.exists():
@@ -70,6 +76,14 @@ def load_stage(
     else:
         raise InputError(f"{path} is no stage of a workdir and no weights file: it does not exist")
     return model, params, info
+
+
+def file_in_folder(folder: Path) -> Path:
+    """The weights file of a folder in the hub's form; raises InputError where there is none."""
+    for name in HUB_FILES:
+        if (folder / name).is_file():
+            return folder / name
+    raise InputError(f"{folder} has neither {' nor '.join(HUB_FILES)}: experiments/hub.py save writes such a folder")
 
 
 def _load_file(path: Path, arch: str | None, input_order: str | None) -> tuple[VGG, Params, dict[str, Any]]:
