@@ -25,6 +25,7 @@ from vgg_jax.weights.recognise import recognise
 from vgg_jax.weights.safetensors_file import is_own, read_safetensors
 from vgg_jax.weights.safetensors_foreign import read_foreign_safetensors
 from vgg_jax.weights.torch import read_torch
+from vgg_jax.weights.torch_legacy import read_legacy_torch
 from vgg_jax.weights.warm_start import Params
 
 __all__ = ["load_stage", "load_weights", "model_fields", "model_from_fields"]
@@ -138,6 +139,7 @@ READERS: dict[str, Callable[[Path], Found]] = {
     "onnx": _mapped(read_onnx),
     "safetensors": read_foreign_safetensors,
     "torch": read_torch,
+    "torch_legacy": _mapped(read_legacy_torch),
 }
 
 
