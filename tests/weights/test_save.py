@@ -53,7 +53,7 @@ def assert_same(ours, expected):
     assert jax.tree.all(jax.tree.map(lambda a, b: np.asarray(a).tobytes() == np.asarray(b).tobytes(), ours, expected))
 
 
-@pytest.mark.parametrize(("model", "body"), zip(NETS, (False, True, False)), ids=("D", "body of C", "B-5x5"))
+@pytest.mark.parametrize(("model", "body"), [*zip(NETS, (False, True, False))], ids=("D", "body of C", "B-5x5"))
 def test_every_layout_to_every_other_and_back_is_the_identity(model, body, tmp_path):
     params = {name: p for name, p in random_params(model).items() if not (body and name.startswith("fc"))}
     written = {}
