@@ -1,6 +1,6 @@
 """Files that we write, loaded by torchvision, timm and Keras themselves, at full width, on photographs.
 
-The programs are no part of the test extra; where one is absent its tests skip. They take 10 GB of memory:
+The programs are no part of the test extra; where one is absent its tests skip. They take minutes and some GB of memory:
 
 python -m venv PROGRAMS && PROGRAMS/bin/pip install -e '.[test]' torch torchvision timm keras
 KERAS_BACKEND=jax VGG_JAX_DATA=DATA PROGRAMS/bin/python -m pytest -n 0 tests/weights/test_in_other_programs.py
