@@ -27,7 +27,6 @@ OVERWRITE = flags.DEFINE_bool("overwrite", False, "Write OUT though it exists.")
 def main(argv: Sequence[str]) -> None:
     """Read the net, write the file, run it if asked to."""
     from vgg_jax.errors import InputError
-    from vgg_jax.eval.nets import class_names_of
     from vgg_jax.export import TOLERANCE, check_export, export_net
     from vgg_jax.weights.fields import describe
     from vgg_jax.weights.load import load_stage
@@ -37,7 +36,7 @@ def main(argv: Sequence[str]) -> None:
         raise InputError(f"{target} exists: choose another name, or add --overwrite")
     model, params, info = load_stage(source, ARCH.value, checkpoint=CHECKPOINT.value)
     options = {"form": FORM.value, "layout": LAYOUT.value}
-    export_net(target, model, params, **options, classes=class_names_of(source, info))
+    export_net(target, model, params, **options, classes=info["classes"])
     print(f"wrote {target}: {describe(model, 'fc8' in params)}; form {FORM.value}, images {LAYOUT.value}")
     if not CHECK.value:
         return

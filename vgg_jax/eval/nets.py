@@ -44,14 +44,8 @@ def read_net(member: Member) -> Net:
     changed = changes.stat().st_mtime_ns if changes.exists() else 0
     model, info_text, digest = _described(member.stage, member.checkpoint, changed)
     info = json.loads(info_text)
-    return Net(member.stage, member.checkpoint, model, info, class_names_of(member.stage, info), digest)
-
-
-def class_names_of(stage: Path, info: dict[str, Any]) -> tuple[str, ...] | None:
-    """The names of a stage's classes, or those in a weights file's own record ``info``; None where nobody knows."""
-    file = stage.parent / "classes.txt"
-    names = file.read_text().splitlines() if (stage / "checkpoints").is_dir() and file.exists() else info.get("classes")
-    return tuple(names) if names else None
+    class_names = info.get("classes")
+    return Net(member.stage, member.checkpoint, model, info, tuple(class_names) if class_names else None, digest)
 
 
 @functools.lru_cache(maxsize=256)
