@@ -151,7 +151,7 @@ def test_metadata_that_do_not_fit_are_refused(change, sentence, tmp_path):
 
 
 def test_a_net_as_the_programs_own_is_written_without_a_word(caplog):
-    from vgg_jax.weights.export import peculiarities
+    from vgg_jax.weights.layouts import peculiarities
     from vgg_jax.weights.names import TORCH_MEAN, TORCH_STD
 
     params = {"fc8": {}}

@@ -8,7 +8,7 @@ import jax
 
 from vgg_jax.model import VGG
 from vgg_jax.report import Row, format_scale, markdown_table, read_rows, results_table
-from vgg_jax.weights.export import OWN, net_in, peculiarities, preprocessing
+from vgg_jax.weights.layouts import OWN, net_in, peculiarities, preprocessing
 from vgg_jax.weights.metadata import file_info
 from vgg_jax.weights.warm_start import Params
 
