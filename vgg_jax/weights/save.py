@@ -8,8 +8,8 @@ from vgg_jax.errors import InputError
 from vgg_jax.model import VGG
 from vgg_jax.report import Row, write_atomically
 from vgg_jax.weights.card import model_card
-from vgg_jax.weights.layouts import OWN, exported, peculiarities
 from vgg_jax.weights.keras import write_keras
+from vgg_jax.weights.layouts import OWN, exported, peculiarities
 from vgg_jax.weights.metadata import net_metadata
 from vgg_jax.weights.safetensors_file import check_params, save_safetensors
 from vgg_jax.weights.safetensors_foreign import write_torch_safetensors
