@@ -55,7 +55,7 @@ def test_fusion_weights_and_the_other_protocols(workdir, tmp_path):
     pictures = ("--data_path", str(workdir.parent / "pictures"), "--on_error=skip")
     run = script("evaluate.py", f"--weights={tmp_path / 'a.safetensors'}", *pictures, "--scales=37", "--expect=keras_d")
     assert run.returncode == 0, run.stderr
-    assert "| centre_crop, Q=256 | 28.73 | -" in run.stdout and "not run: --protocol=centre_crop" in run.stdout
+    assert "not run: --protocol=centre_crop --scales=256 --noflip" in run.stdout
     assert "| file " in run.stdout and "| all   | 16 " in run.stdout
     run = script("evaluate.py", f"--weights={tmp_path / 'a.safetensors'}", *pictures, "--scales=37", "--split=val")
     assert_one_error_line(run, "has no val split")
