@@ -1,6 +1,7 @@
 """Descriptors: a layer's activations pooled over all positions, of the image and of its mirror image (appendix B)."""
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -66,7 +67,7 @@ def _pooled(model: VGG, names: tuple[str, ...], params: Params, images: Array, s
     """[B, 2, 2, C] by layer, of padded images [B, H, W, 3] with valid sizes [B, 2]."""
     views = jnp.concatenate([images, flip_valid(images, sizes[:, 1])])  # [2B, H, W, 3]
     both = jnp.concatenate([sizes, sizes])
-    maps = model.apply({"params": params}, views, names, valid_size=both, method=VGG.activations)
+    maps: Any = model.apply({"params": params}, views, names, valid_size=both, method=VGG.activations)
     pooled = {name: _mean_and_max(maps[name], map_side(model, name, both)) for name in names}  # [2B, 2, C]
     return {name: a.reshape(2, len(images), *a.shape[1:]).swapaxes(0, 1) for name, a in pooled.items()}
 

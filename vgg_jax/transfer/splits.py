@@ -45,7 +45,7 @@ def random_split(
 
 
 def hold_out(labels: np.ndarray, fraction: float = HELD_OUT, seed: int = 0) -> np.ndarray:
-    """bool [N]: which training images are held out, the fraction of each class, at least one and never all."""
+    """Bool [N]: which training images are held out, the fraction of each class, at least one and never all."""
     rng = np.random.default_rng(seed)
     held_out = np.zeros(len(labels), bool)
     for label in np.unique(labels):

@@ -14,18 +14,15 @@ import numpy as np
 
 from vgg_jax.errors import InputError
 from vgg_jax.report import write_atomically
-from vgg_jax.transfer.descriptors import Descriptors
 
 logger = logging.getLogger(__name__)
-
-_RECORDS = "records"  # beside the layers' names in a part
 
 
 @contextlib.contextmanager
 def opened_store(folder: Path, identity: dict[str, Any]) -> Iterator[None]:
     """Hold a store as its one writer, making it where it is absent; another writer is waited for.
 
-    identity: what must agree, as the weights, the layers and the data set. Raises InputError for a store of other
+    identity: what must agree, as the weights, the layer and the data set. Raises InputError for a store of other
     settings.
     """
     folder.mkdir(parents=True, exist_ok=True)
@@ -63,39 +60,36 @@ def _agree(path: Path, identity: dict[str, Any]) -> None:
         )
 
 
-def write_part(folder: Path, records: Sequence[int], values: Descriptors) -> None:
-    """Write the descriptors of some records; a reader sees all of them or nothing."""
+def write_part(folder: Path, records: Sequence[int] | np.ndarray, descriptors: np.ndarray) -> None:
+    """Write the descriptors [N, 2, 2, C] of some records; a reader sees all of them or nothing."""
     path = folder / f"{len(list(_parts(folder))):05d}.npz"
     temporary = path.with_name(f".{path.name}.tmp")
     with temporary.open("wb") as file:
-        np.savez(file, **{_RECORDS: np.asarray(records, np.int64)}, **values)
+        np.savez(file, records=np.asarray(records, np.int64), descriptors=descriptors)
     os.replace(temporary, path)
 
 
 def stored_records(folder: Path) -> np.ndarray:
-    """int64: the records whose descriptors are in a store."""
-    records = [arrays[_RECORDS] for arrays in _read(folder, (_RECORDS,))]
-    return np.concatenate(records) if records else np.zeros(0, np.int64)
+    """The records whose descriptors are in a store, int64 [N]."""
+    return np.concatenate([np.zeros(0, np.int64), *_read(folder, "records")])
 
 
-def read_descriptors(folder: Path, records: Sequence[int] | np.ndarray, layer: str) -> np.ndarray:
-    """float32 [N, 2, 2, C]: a layer's descriptors in the order of the records, which must all be there."""
-    parts = list(_read(folder, (_RECORDS, layer)))
-    stored = np.concatenate([arrays[_RECORDS] for arrays in parts])
-    row_of = {int(record): row for row, record in enumerate(stored)}
+def read_descriptors(folder: Path, records: Sequence[int] | np.ndarray) -> np.ndarray:
+    """Descriptors float32 [N, 2, 2, C] of records, in their order; all must be there."""
+    row_of = {record: row for row, record in enumerate(stored_records(folder).tolist())}
     rows = [row_of[int(record)] for record in records]
-    return np.concatenate([arrays[layer] for arrays in parts])[rows]
+    return np.concatenate(list(_read(folder, "descriptors")))[rows]
 
 
 def _parts(folder: Path) -> Iterator[Path]:
     return folder.glob("[0-9]*.npz")
 
 
-def _read(folder: Path, names: Sequence[str]) -> Iterator[dict[str, np.ndarray]]:
-    """The named arrays of each part, in the order of their writing."""
+def _read(folder: Path, name: str) -> Iterator[np.ndarray]:
+    """An array of each part, in the order of their writing."""
     for path in sorted(_parts(folder)):
         try:
             with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-                yield {name: arrays[name] for name in names}
+                yield arrays[name]
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
             raise InputError(f"{path} holds no descriptors ({error}): remove it and extract again") from None
