@@ -20,7 +20,7 @@ from vgg_jax.transfer.extraction import Wanted, extract
 from vgg_jax.transfer.store import opened_store, read_descriptors, stored_records, write_part
 from vgg_jax.weights import load_weights, save_weights
 
-LAYERS, SCALES = ("pool4", "pool5"), (32, 40)
+LAYERS, SCALES = ("pool4", "pool5"), (40, 42)
 
 
 def open_data(folder):
@@ -76,7 +76,7 @@ def test_after_a_kill_only_the_rest_is_computed_and_all_is_the_same(whole, weigh
     assert run.returncode == -signal.SIGKILL, run.stderr
     left = {key: set(stored_records(tmp_path / store.parent.name / store.name)) for key, store in whole.items()}
     assert {key: len(records) for key, records in left.items()} == {
-        **{("pool4", 32): 8, ("pool5", 32): 8, ("pool4", 40): 8, ("pool5", 40): 8}
+        **{("pool4", 40): 8, ("pool5", 40): 8, ("pool4", 42): 8, ("pool5", 42): 8}
     }
     computed = []
     monkeypatch.setattr(extraction, "descriptors", lambda *a, **k: computed.append(len(a[2])) or descriptors(*a, **k))
@@ -91,7 +91,7 @@ def test_after_a_kill_only_the_rest_is_computed_and_all_is_the_same(whole, weigh
 def test_another_data_set_is_refused(whole, weights, pictures, tmp_path):
     other, features = tmp_path / "pictures", tmp_path / "features"
     shutil.copytree(pictures, other)
-    shutil.copytree(whole["pool5", 32].parents[1], features)
+    shutil.copytree(whole["pool5", 40].parents[1], features)
     shutil.copy(other / "class0/0_00.jpg", other / "class0/new.jpg")
     with pytest.raises(
         InputError, match=r"holds descriptors of other settings \(num_records 48 there, 49 now; listing"
@@ -105,8 +105,8 @@ def test_another_data_set_is_refused(whole, weights, pictures, tmp_path):
 
 
 def test_damaged_stores_and_bad_input_give_one_sentence(whole, weights, pictures, tmp_path):
-    shutil.copytree(whole["pool5", 32].parents[1], tmp_path, dirs_exist_ok=True)
-    store = tmp_path / whole["pool5", 32].parent.name / "pool5-Q32"
+    shutil.copytree(whole["pool5", 40].parents[1], tmp_path, dirs_exist_ok=True)
+    store = tmp_path / whole["pool5", 40].parent.name / "pool5-Q40"
     (store / "00000.npz").write_bytes((store / "00000.npz").read_bytes()[:-100])
     data = open_data(pictures)
     with pytest.raises(InputError, match=r"00000\.npz holds no descriptors .*: remove it and extract again"):

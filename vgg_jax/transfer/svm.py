@@ -9,6 +9,7 @@ from vgg_jax.errors import InputError
 from vgg_jax.transfer.splits import HELD_OUT, hold_out
 
 COSTS = (0.1, 1.0, 10.0, 100.0)  # candidates for C, the weight of the training errors against the regularisation
+_ITERATIONS = 100_000  # at most; separable classes need many where C is large
 
 
 class Fitted(NamedTuple):
@@ -61,4 +62,4 @@ def _fit(vectors: np.ndarray, labels: np.ndarray, cost: float) -> Any:
         from sklearn.svm import LinearSVC
     except ImportError as error:
         raise InputError("the linear SVM needs scikit-learn: pip install 'vgg_jax[transfer]'") from error
-    return LinearSVC(C=cost, random_state=0).fit(vectors, labels)
+    return LinearSVC(C=cost, max_iter=_ITERATIONS, random_state=0).fit(vectors, labels)
