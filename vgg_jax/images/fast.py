@@ -1,7 +1,8 @@
 """A view of a JPEG in less time: pixels that differ from those of PIL's filter by about one grey level.
 
-PIL's filter is a triangle as wide as the reduction r.  Here three taps and then OpenCV's linear interpolation have the
-same mean and variance: r**2 / 6 = (r**2 - 1) / 6 + 1 / 6.  Beyond r = 2 three taps cannot be that wide.
+PIL's filter is a triangle as wide as the reduction r.  Up to r = 2, three taps and then OpenCV's linear interpolation
+have the same mean and variance: r**2 / 6 = (r**2 - 1) / 6 + 1 / 6.  Beyond, it is PIL's filter, from r = 4 on after
+decoding at a half or a quarter of the size; libjpeg's reduction is sharper, so that the filter must still be wide.
 """
 
 import functools
@@ -9,12 +10,12 @@ import math
 from typing import Any, NamedTuple
 
 import numpy as np
+from PIL import Image
 
 from vgg_jax.images.crop import View, apply_view
 from vgg_jax.images.decode import EncodedImage
 from vgg_jax.images.rescale import rescaled_size
 
-_LEAST_REDUCTION = 1.5  # that is left after decoding at 1/2 or 1/4: libjpeg's reduction is sharper than a triangle
 _WIDEST = 2.0  # reduction that three taps serve
 _SEARCHED = 16  # outputs before the window among which the computation begins
 
@@ -32,20 +33,24 @@ class _Axis(NamedTuple):
 def fast_view(encoded: EncodedImage, view: View, crop_size: int) -> np.ndarray:
     """`apply_view(encoded.decode(), view, crop_size)` to about a grey level: uint8 [crop_size, crop_size, 3].
 
-    An image that is no ordinary JPEG, or is reduced by 2 to 3, gets PIL's filter.  From 3 on libjpeg decodes at 1/2,
-    from 6 on at 1/4 of the size, and what is left is done as for smaller images.  Raises InputError as `decode`.
+    An image that is no ordinary JPEG gets the pixels of `apply_view`.  Raises InputError as `decode_rgb`.
     """
     height, width = encoded.size
     reduction = min(height, width) / view.smallest_side
-    halvings = next(k for k in (2, 1, 0) if k == 0 or reduction >= _LEAST_REDUCTION * 2**k)
-    pixels = encoded.decode_jpeg(2**halvings)
+    halved = next(times for times in (4, 2, 1) if times == 1 or reduction >= _WIDEST * times)
+    pixels = encoded.decode_jpeg(halved)
     if pixels is None:
         return apply_view(encoded.decode(), view, crop_size)
-    if reduction > _WIDEST * 2**halvings:
-        return apply_view(pixels, view, crop_size)
     rescaled_height, rescaled_width = rescaled_size(height, width, view.smallest_side)
-    rows = _axis(view.top, crop_size, pixels.shape[0], height / rescaled_height / 2**halvings)
-    columns = _axis(view.left, crop_size, pixels.shape[1], width / rescaled_width / 2**halvings)
+    by_row, by_column = height / rescaled_height / halved, width / rescaled_width / halved
+    if reduction > _WIDEST:
+        right = min((view.left + crop_size) * by_column, pixels.shape[1])  # rounding may push it past the border
+        bottom = min((view.top + crop_size) * by_row, pixels.shape[0])
+        box = (view.left * by_column, view.top * by_row, right, bottom)
+        picture = Image.fromarray(pixels).resize((crop_size, crop_size), Image.Resampling.BILINEAR, box=box)
+        return np.asarray(picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if view.flip else picture)
+    rows = _axis(view.top, crop_size, height, by_row)
+    columns = _axis(view.left, crop_size, width, by_column)
     return _window(pixels, rows, columns, crop_size, view.flip)
 
 
