@@ -15,7 +15,7 @@ from configs.base import base, stage
 def get_config() -> ConfigDict:
     """First the new fully connected layers alone, then all layers; mean and std come with the weights."""
     config = base()
-    config.model.update(arch="D", crop_size=96)
+    config.model.update(arch="D", crop_size=96, initializer="gaussian")  # glorot starts far too large here
     config.data.update(source="folder", path="data/caltech101_split0", name="caltech101")
     config.train.update(batch_size=32, log_every=5)
     config.rate_control.split = "train"
