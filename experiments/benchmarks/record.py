@@ -5,6 +5,7 @@ import json
 import os
 import platform
 import subprocess
+import sys
 from collections.abc import Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Any
 
 import jax
 
-_PACKAGES = ("jax", "jaxlib", "flax", "numpy", "orbax-checkpoint")
+_PACKAGES = ("jax", "jaxlib", "flax", "numpy", "orbax-checkpoint", "grain", "pillow", "simplejpeg")
 
 
 def device() -> str:
@@ -33,7 +34,10 @@ def commit() -> str | None:
 def write_record(
     path: str, rows: Sequence[Mapping[str, Any]], ratios: Mapping[str, float], setting: Mapping[str, Any] | None = None
 ) -> None:
-    """Write the figures of a benchmark as JSON; ``setting``: what was measured."""
+    """Write the figures of a benchmark as JSON, and append them to history.jsonl beside it: a line for each run.
+
+    setting: what was measured.
+    """
     record = {
         "device": device(),
         "versions": {"python": platform.python_version()} | {name: metadata.version(name) for name in _PACKAGES},
@@ -44,3 +48,5 @@ def write_record(
         "ratios": dict(ratios),
     }
     Path(path).write_text(json.dumps(record, indent=1) + "\n")
+    with Path(path).with_name("history.jsonl").open("a") as history:
+        history.write(json.dumps({"benchmark": Path(sys.argv[0]).stem, **record}) + "\n")
