@@ -1,7 +1,7 @@
 """The input paths of other programs, for input_pipeline.py: the same views of the same files.
 
 pip install -e '.[peers]'       # torchvision; without it the same calls of PIL stand for it
-pip install tensorflow-cpu      # tf.image, left out where it is absent
+pip install tensorflow-cpu      # tf.image, in an environment without torch: together they crashed at once
 """
 
 import dataclasses
@@ -17,7 +17,7 @@ from vgg_jax.images.crop import View, random_view
 from vgg_jax.images.rescale import rescaled_size
 
 HAS_TORCHVISION = importlib.util.find_spec("torchvision") is not None
-HAS_TENSORFLOW = importlib.util.find_spec("tensorflow") is not None
+HAS_TENSORFLOW = not HAS_TORCHVISION and importlib.util.find_spec("tensorflow") is not None
 
 
 def torchvision_view(data: bytes, view: View, crop_size: int) -> Any:
