@@ -4,6 +4,7 @@ python experiments/evaluate.py --workdir=DIR [--stage=jitter] [--protocol=both] 
 python experiments/evaluate.py --workdir=DIR_D,DIR_E --stage=jitter          each net, and the mean of their posteriors
 python experiments/evaluate.py --workdir=DIR_D/s256,DIR_E/jitter             members by stage
 python experiments/evaluate.py --weights=FILE --data_path=PATH --scales=384  no workdir
+... --weights=FILE --expect=caffe_d                                          beside the published errors of a release
 """
 
 from pathlib import Path
@@ -31,6 +32,7 @@ DATA_PATH = flags.DEFINE_string("data_path", None, "Where the data set lies, if 
 DATA_SOURCE = flags.DEFINE_string("data_source", "folder", "With --weights: folder, array_record, tfds or shapes.")
 ON_ERROR = flags.DEFINE_string("on_error", "raise", "With --weights: unreadable images, raise, skip or skip:FILE.")
 SAVE_POSTERIORS = flags.DEFINE_bool("save_posteriors", False, "Keep the posteriors, for later fusion or other use.")
+EXPECT = flags.DEFINE_string("expect", None, "Print the errors beside those published for this release of weights.")
 OUTPUT = flags.DEFINE_string("output", None, "Folder for results.json and posteriors; else the first workdir.")
 
 
@@ -41,9 +43,12 @@ def main(_: object) -> None:
     from vgg_jax.eval.workdir import evaluate_stages, find_stages, source_data
     from vgg_jax.processes import is_first
     from vgg_jax.report import results_table
+    from vgg_jax.weights.releases import beside_published, find_release
 
     if bool(WORKDIR.value) == bool(WEIGHTS.value):
         raise InputError("give --workdir=DIR[,DIR...] or --weights=FILE, one of the two")
+    if EXPECT.value:
+        find_release(EXPECT.value)  # an unknown one is told before the work
     if WEIGHTS.value:
         stages = [Path(path) for path in WEIGHTS.value]
         data = source_data(DATA_SOURCE.value, DATA_PATH.value, SPLIT.value, ON_ERROR.value)
@@ -68,6 +73,8 @@ def main(_: object) -> None:
     )
     if is_first():
         print(f"\n{results_table(rows)}")
+        if EXPECT.value:
+            print(f"\n{beside_published(rows, EXPECT.value)}")
 
 
 if __name__ == "__main__":

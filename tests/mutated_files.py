@@ -18,20 +18,33 @@ import numpy as np
 FIXTURES = Path(__file__).parent / "weights" / "fixtures"
 SEEDS = (
     *("caffe_d_old.caffemodel", "caffe_a_lrn.caffemodel", "keras_d_notop.h5", "keras_d_notop.weights.h5"),
-    *("torchvision_a.pth", "timm_d.safetensors", "matconvnet_d_simplenn.mat", "matconvnet_b_dagnn_bgr.mat"),
+    *(
+        "torchvision_a.pth",
+        "torchvision_a_legacy.pth",
+        "timm_d.safetensors",
+        "matconvnet_d_simplenn.mat",
+        "matconvnet_b_dagnn_bgr.mat",
+    ),
     *("onnx_a_lrn.onnx", "torchvision_a.onnx", "keras_d.npz_in_keras_names", "torchvision_b.msgpack"),
+    *("written_here.h5", "written_here.safetensors"),
 )
 EXTREMES = [bytes(n) for n in (1, 4, 8)] + [b"\xff" * n for n in (1, 4, 8)] + [b"\x7f\xff\xff\xff", b"\xff\xff\xff\x7f"]
 
 
 def original(name):
-    """The bytes of a fixture; the .npz and the msgpack are made of another one's params."""
+    """The bytes of a fixture; of what is none, written of another one's params."""
     if (FIXTURES / name).exists():
         return (FIXTURES / name).read_bytes()
     from flax.serialization import to_bytes
 
-    from vgg_jax.weights import load_weights
+    from vgg_jax.weights import load_weights, save_weights
 
+    if name.startswith("written_here"):
+        layout = {".h5": "keras", ".safetensors": "torchvision"}[Path(name).suffix]
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / name
+            save_weights(path, *load_weights(FIXTURES / "torchvision_b.safetensors"), layout=layout)
+            return path.read_bytes()
     if name.endswith("msgpack"):
         return to_bytes(load_weights(FIXTURES / "torchvision_b.safetensors")[1])
     _, params = load_weights(FIXTURES / "keras_d_notop.h5")

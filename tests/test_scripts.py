@@ -6,6 +6,7 @@ import pytest
 from running_scripts import EXPERIMENTS, assert_one_error_line, script, write_config
 
 from vgg_jax.weights import load_weights, save_weights
+from vgg_jax.weights.load import load_stage
 
 
 @pytest.fixture(scope="module")
@@ -52,8 +53,9 @@ def test_fusion_weights_and_the_other_protocols(workdir, tmp_path):
     assert len(rows) == 12 + 3 and len({row["workdir"] for row in rows}) == 3  # two workdirs, and None of the fusions
     save_weights(tmp_path / "a.safetensors", *load_weights(workdir / "s256"))
     pictures = ("--data_path", str(workdir.parent / "pictures"), "--on_error=skip")
-    run = script("evaluate.py", f"--weights={tmp_path / 'a.safetensors'}", *pictures, "--scales=37")
+    run = script("evaluate.py", f"--weights={tmp_path / 'a.safetensors'}", *pictures, "--scales=37", "--expect=keras_d")
     assert run.returncode == 0, run.stderr
+    assert "not run: --protocol=centre_crop --scales=256 --noflip" in run.stdout
     assert "| file " in run.stdout and "| all   | 16 " in run.stdout
     run = script("evaluate.py", f"--weights={tmp_path / 'a.safetensors'}", *pictures, "--scales=37", "--split=val")
     assert_one_error_line(run, "has no val split")
@@ -69,6 +71,18 @@ def test_evaluate_at_given_scales(workdir):
     row = json.loads((workdir / "results.json").read_text())["rows"][-1]
     expected = {"test_scales": [40, 50], "checkpoint": "latest", "split": "train", "flip": False, "num_images": 12}
     assert {field: row[field] for field in expected} == expected
+
+
+def test_a_stage_is_converted_with_its_training_classes_and_errors(workdir, tmp_path):
+    run = script("convert.py", workdir / "s256", tmp_path / "net.safetensors", "--layout=torchvision")
+    assert run.returncode == 0, run.stderr
+    info = load_stage(tmp_path / "net.safetensors")[2]
+    assert info["classes"] == ["class0", "class1"]
+    assert (info["stage"], info["train_scale"], info["seed"]) == ("s256", [37, 37], 0)
+    card = (tmp_path / "net.safetensors.md").read_text()
+    rows = json.loads((workdir / "results.json").read_text())["rows"]
+    assert rows and all(f"{row['top1_error']:.2f}" in card for row in rows if row["step"] == info["step"])
+    assert "## Errors\n\n| stage" in card
 
 
 @pytest.mark.parametrize(

@@ -48,21 +48,21 @@ def features(
     Raises InputError for unknown layers, missing params, other shapes, NaN or odd pixels, and for an image that is too
     small to have one position in a layer.
     """
-    names = _check_layers(model.arch, layers)
+    names = check_layers(model.arch, layers)
     check_images(images)
     model, as_list = dense_form(model, pool_rounding), isinstance(images, (list, tuple))
     if is_traced(images, params):
-        needed = _needed_params(model.arch, params, names)
+        needed = needed_params(model.arch, params, names)
         if not is_traced(images):
             host_images(images, value_range)  # for its checks
         frames = [jnp.asarray(image)[None] for image in images] if as_list else [jnp.asarray(images)]
-        _check_sizes(model, names, [frame.shape[1:3] for frame in frames])
+        check_sizes(model, names, [frame.shape[1:3] for frame in frames])
         maps = [_traced_maps(model, names, needed, to_rgb_range(frame, value_range)) for frame in frames]
         return [{name: each[name][0] for name in names} for each in maps] if as_list else maps[0]
     with at_once():  # the fixed target of a perceptual loss, inside the jit or grad of that loss
-        needed = _needed_params(model.arch, params, names)
+        needed = needed_params(model.arch, params, names)
         arrays = host_images(images, value_range)
-        _check_sizes(model, names, [array.shape[:2] for array in arrays])
+        check_sizes(model, names, [array.shape[:2] for array in arrays])
         of_images = _host_maps(model, names, needed, arrays, batch_size)
         return of_images if as_list else {n: jnp.asarray(np.stack([each[n] for each in of_images])) for n in names}
 
@@ -101,7 +101,7 @@ def _valid_part(model: VGG, name: str, values: Any, size: Sequence[int]) -> Any:
     return values[..., :height, :width, :]
 
 
-def _check_layers(arch: str, layers: Any) -> tuple[str, ...]:
+def check_layers(arch: str, layers: Any) -> tuple[str, ...]:
     """Names of layers as a tuple, each once; anything but known names raises InputError."""
     if isinstance(layers, str) or not isinstance(layers, Iterable) or not (names := list(layers)):
         raise InputError(f"layers is {layers!r}, but a sequence of names is expected, as ('conv4_2', 'pool5')")
@@ -116,7 +116,7 @@ def _check_layers(arch: str, layers: Any) -> tuple[str, ...]:
     return tuple(dict.fromkeys(names))
 
 
-def _needed_params(arch: str, params: Params, names: tuple[str, ...]) -> Params:
+def needed_params(arch: str, params: Params, names: tuple[str, ...]) -> Params:
     """The params of the layers up to the deepest asked for, the fully connected ones as convolutions."""
     deepest = _deepest(arch, names)
     known = activation_names(arch)
@@ -129,7 +129,7 @@ def _needed_params(arch: str, params: Params, names: tuple[str, ...]) -> Params:
     return conv_kernels(chosen) if deepest.startswith("fc") else chosen
 
 
-def _check_sizes(model: VGG, names: tuple[str, ...], sizes: Sequence[Sequence[int]]) -> None:
+def check_sizes(model: VGG, names: tuple[str, ...], sizes: Sequence[Sequence[int]]) -> None:
     """Raise InputError for an image that has no position in the deepest layer."""
     deepest = _deepest(model.arch, names)
     for index, (height, width) in enumerate(sizes):

@@ -12,7 +12,7 @@ POOL_ROUNDINGS = ("floor", "ceil")
 # (k, alpha as it multiplies the plain sum of squares over n channels). Krizhevsky et al.: k=2, alpha=1e-4. Caffe
 # divides alpha by n and had k=1 fixed at the paper's time; which of the two A-LRN used is not known.
 LRN_CONVENTIONS = {"krizhevsky": (2.0, 1e-4), "caffe": (1.0, 1e-4 / 5)}
-_LRN_CHANNELS, _LRN_BETA = 5, 0.75
+LRN_CHANNELS, LRN_BETA = 5, 0.75
 
 
 def max_pool(x: Array, rounding: str = "floor") -> Array:
@@ -23,14 +23,13 @@ def max_pool(x: Array, rounding: str = "floor") -> Array:
     propagates. Comparisons of the four strided views are several times faster than XLA's reduce_window and its
     select-and-scatter, and deterministic on GPUs.
     """
-    height, width = x.shape[-3], x.shape[-2]
-    odd = (height % 2, width % 2)
-    if any(odd):
-        if rounding == "ceil":
-            padding = [(0, 0)] * (x.ndim - 3) + [(0, odd[0]), (0, odd[1]), (0, 0)]
-            x = jnp.pad(x, padding, constant_values=-jnp.inf)
-        else:
-            x = x[..., : height - odd[0], : width - odd[1], :]
+    height, width = x.shape[-3:-1]
+    even_height, even_width = 2 * pooled_size(height, rounding), 2 * pooled_size(width, rounding)
+    if rounding == "ceil":
+        padding = [(0, 0)] * (x.ndim - 3) + [(0, even_height - height), (0, even_width - width), (0, 0)]
+        x = jnp.pad(x, padding, constant_values=-jnp.inf)
+    else:
+        x = x[..., :even_height, :even_width, :]
     top = _first_max(x[..., 0::2, 0::2, :], x[..., 0::2, 1::2, :])
     bottom = _first_max(x[..., 1::2, 0::2, :], x[..., 1::2, 1::2, :])
     return _first_max(top, bottom)
@@ -55,8 +54,8 @@ def local_response_norm(x: Array, convention: str = "krizhevsky") -> Array:
         raise InputError(f"unknown lrn {convention!r}: choose one of {', '.join(LRN_CONVENTIONS)}")
     k, alpha = LRN_CONVENTIONS[convention]
     values = x.astype(jnp.promote_types(x.dtype, jnp.float32))
-    half = _LRN_CHANNELS // 2
+    half = LRN_CHANNELS // 2
     squares = jnp.pad(values**2, [(0, 0)] * (x.ndim - 1) + [(half, half)])
     channels = x.shape[-1]
-    window_sum = sum(lax.slice_in_dim(squares, offset, offset + channels, axis=-1) for offset in range(_LRN_CHANNELS))
-    return (values / (k + alpha * window_sum) ** _LRN_BETA).astype(x.dtype)
+    window_sum = sum(lax.slice_in_dim(squares, offset, offset + channels, axis=-1) for offset in range(LRN_CHANNELS))
+    return (values / (k + alpha * window_sum) ** LRN_BETA).astype(x.dtype)

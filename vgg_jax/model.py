@@ -112,7 +112,7 @@ class VGG(nn.Module):
             if tap(f"pool{number}", x):
                 return tapped
         if not self.fully_convolutional:
-            x = x.reshape(len(x), -1)  # [N, w*w*C] in H, W, C order
+            x = x.reshape(x.shape[0], -1)  # [N, w*w*C] in H, W, C order
         window = self.crop_size // STRIDE
         for name, kernel in (("fc6", window), ("fc7", 1)):
             x = self._fc(name, scaled(FC_CHANNELS, self.width_multiplier), kernel)(x)

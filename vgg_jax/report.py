@@ -36,18 +36,18 @@ def read_rows(path: Path) -> list[Row]:
         raise InputError(f"{path} is no results file ({error}): move it away and evaluate again") from None
 
 
-def add_rows(path: Path, rows: Sequence[Row]) -> None:
-    """Add rows to a results.json; a row of the same protocol is replaced, not doubled."""
+def add_rows(path: Path, rows: Sequence[Row], fields: Sequence[str] = ROW_KEY) -> None:
+    """Add rows to a results.json; a row that agrees in all fields is replaced, not doubled."""
     fresh = json.loads(json.dumps(list(rows)))  # tuples as lists, as they will be read back
-    keys = [_key(row) for row in fresh]
+    keys = [_key(row, fields) for row in fresh]
     with filelock.FileLock(path.with_name(f".{path.name}.lock")):
-        kept = [row for row in read_rows(path) if _key(row) not in keys]
+        kept = [row for row in read_rows(path) if _key(row, fields) not in keys]
         write_atomically(path, json.dumps({"rows": kept + fresh}, indent=1) + "\n")
 
 
-def _key(row: Row) -> list[Any]:
+def _key(row: Row, fields: Sequence[str]) -> list[Any]:
     members = [{**member, "step": None} for member in row.get("members") or ()]  # retrained, it is the same protocol
-    return [members if field == "members" else row.get(field) for field in ROW_KEY]
+    return [members if field == "members" else row.get(field) for field in fields]
 
 
 def format_scale(scale: Sequence[int] | None) -> str:

@@ -1,10 +1,12 @@
 """What every benchmark writes down beside its figures: device, versions, date, commit."""
 
+import contextlib
 import datetime
 import json
 import os
 import platform
 import subprocess
+import sys
 from collections.abc import Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
@@ -12,12 +14,24 @@ from typing import Any
 
 import jax
 
-_PACKAGES = ("jax", "jaxlib", "flax", "numpy", "orbax-checkpoint")
+_PACKAGES = (
+    *("jax", "jaxlib", "flax", "numpy", "orbax-checkpoint", "grain", "pillow", "simplejpeg"),
+    *("torch", "torchvision", "keras"),
+)
 
 
 def device() -> str:
     """The machine in words."""
     return f"{jax.devices()[0].device_kind}, {os.cpu_count()} CPU cores"
+
+
+def versions() -> dict[str, str]:
+    """Of Python, and of those packages that matter and are installed."""
+    found = {"python": platform.python_version()}
+    for name in _PACKAGES:
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            found[name] = metadata.version(name)
+    return found
 
 
 def commit() -> str | None:
@@ -33,10 +47,13 @@ def commit() -> str | None:
 def write_record(
     path: str, rows: Sequence[Mapping[str, Any]], ratios: Mapping[str, float], setting: Mapping[str, Any] | None = None
 ) -> None:
-    """Write the figures of a benchmark as JSON; ``setting``: what was measured."""
+    """Write the figures of a benchmark as JSON, and append them to history.jsonl beside it: a line for each run.
+
+    setting: what was measured.
+    """
     record = {
         "device": device(),
-        "versions": {"python": platform.python_version()} | {name: metadata.version(name) for name in _PACKAGES},
+        "versions": versions(),
         "date": datetime.date.today().isoformat(),
         "commit": commit(),
         "setting": dict(setting or {}),
@@ -44,3 +61,5 @@ def write_record(
         "ratios": dict(ratios),
     }
     Path(path).write_text(json.dumps(record, indent=1) + "\n")
+    with Path(path).with_name("history.jsonl").open("a") as history:
+        history.write(json.dumps({"benchmark": Path(sys.argv[0]).stem, **record}) + "\n")

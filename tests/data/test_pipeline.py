@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import numpy as np
@@ -52,6 +53,35 @@ def source(tmp_path_factory):
 @pytest.fixture(scope="module")
 def broken_source(tmp_path_factory):
     return write(tmp_path_factory.mktemp("broken"), BROKEN)
+
+
+@pytest.fixture(scope="module")
+def photographs(tmp_path_factory):
+    """The pictures with noise and at twice the size, as JPEGs."""
+    root = tmp_path_factory.mktemp("photographs")
+    for i in range(N):
+        path = root / ("ab"[i >= 11]) / f"{i:02}.jpg"
+        path.parent.mkdir(exist_ok=True)
+        noise = np.random.default_rng(i).integers(0, 20, (*picture(i).shape[:2], 3), dtype=np.uint8)
+        image = Image.fromarray(picture(i) // 2 + noise)
+        image.resize((3 * image.width // 2, 3 * image.height // 2)).save(path)
+    return open_source("folder", str(root), "train", val_fraction=0)
+
+
+class Counting:
+    """A source that counts what is read."""
+
+    def __init__(self, source):
+        self.source, self.read, self.class_names, self.location = source, 0, source.class_names, source.location
+        self.lock = threading.Lock()
+
+    def __len__(self):
+        return len(self.source)
+
+    def __getitem__(self, index):
+        with self.lock:
+            self.read += 1
+        return self.source[index]
 
 
 def batches(source, n, **options):
@@ -111,6 +141,45 @@ def test_views_change_from_epoch_to_epoch_and_with_the_seed(source):
 @pytest.mark.parametrize("options", [{"threads": 1}, {"threads": 8, "workers": 2}, {"threads": 3, "workers": 1}])
 def test_workers_and_threads_do_not_matter(source, options):
     assert_equal(batches(source, 7, **options), batches(source, 7))
+
+
+def test_the_fast_decoder_is_as_reproducible(photographs):
+    expected = batches(photographs, 4, decoder="fast")
+    assert_equal(batches(photographs, 4, decoder="fast", workers=1), expected)
+    assert_equal(batches(photographs, 2, decoder="fast", first_step=2), expected[2:])
+    exact = joined(batches(photographs, 4))
+    for key in ("label", "index", "record", "skipped"):
+        np.testing.assert_array_equal(exact[key], joined(expected)[key])
+    difference = np.abs(exact["image"].astype(int) - joined(expected)["image"])
+    assert 0 < difference.mean() < 1 and difference.max() < 20
+
+
+@pytest.mark.parametrize("threads", [1, 4])
+def test_few_batches_are_made_ahead(source, threads):
+    """What nobody takes yet: at most one batch in the making and one made for each thread."""
+    counting = Counting(source)
+    iterator = training_batches(counting, scale=(32, 48), crop_size=32, batch_size=8, seed=5, threads=threads)
+    for taken in range(1, 4):
+        next(iterator)
+        before = -1
+        while before != counting.read:  # until the threads have made all that they make ahead
+            before = counting.read
+            time.sleep(0.2)
+        assert 8 * (taken + 1) <= counting.read <= 8 * (taken + 2 * threads)
+    iterator.close()
+
+
+@pytest.mark.parametrize("threads", [1, 4])
+def test_few_images_are_made_ahead_for_evaluation(source, threads):
+    counting = Counting(source)
+    images = rescaled_images(counting, (32,), threads=threads)
+    next(images)
+    before = -1
+    while before != counting.read:
+        before = counting.read
+        time.sleep(0.2)
+    assert 2 <= counting.read <= 1 + 2 * threads
+    images.close()
 
 
 @pytest.mark.parametrize("step", [1, 4])
@@ -258,6 +327,7 @@ def test_an_undecodable_picture_tells_the_choice(tmp_path, pipeline):
         ({"scale": (31, 48)}, "scale 31 is smaller than crop_size 32"),
         ({"scale": (48, 40)}, "backwards"),
         ({"on_error": "ignore"}, "choose one of raise, skip"),
+        ({"decoder": "quick"}, "choose one of exact, fast"),
         ({"batch_size": 9, "process_count": 2}, "does not divide"),
         ({"batch_size": 0}, "batch_size 0"),
         ({"seed": -1}, "seed is -1"),

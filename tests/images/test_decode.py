@@ -1,5 +1,6 @@
 """decode_rgb against known pixels, for every kind of file that data sets hold."""
 
+import io
 import subprocess
 import sys
 import threading
@@ -12,7 +13,7 @@ from PIL import Image, ImageFile
 
 from vgg_jax.errors import InputError
 from vgg_jax.images import decode
-from vgg_jax.images.decode import MAX_PIXELS, decode_rgb, image_size
+from vgg_jax.images.decode import MAX_PIXELS, decode_rgb, image_size, open_image
 
 RNG = np.random.default_rng(0)
 PIXELS = RNG.integers(0, 256, (5, 7, 3), dtype=np.uint8)
@@ -250,3 +251,65 @@ def test_large_images_are_decoded_one_at_a_time(monkeypatch, large, at_once):
     for thread in threads:
         thread.join()
     assert most in at_once
+
+
+def pil(data):
+    return np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))
+
+
+ORDINARY = {
+    "4:4:4": {"subsampling": 0},
+    "4:2:2": {"subsampling": 1},
+    "4:2:0": {"subsampling": 2},
+    "progressive": {"progressive": True},
+    "coarse": {"quality": 5},
+    "colours not transformed": {"keep_rgb": True},
+    "restart markers": {"restart_marker_blocks": 3},
+}
+
+
+@pytest.mark.parametrize("size", [(60, 50), (47, 33), (1, 17), (8, 1)])
+@pytest.mark.parametrize("how", ORDINARY)
+def test_libjpeg_turbo_alone_gives_the_bits_of_pil(how, size):
+    pixels = np.asarray(Image.fromarray(SMOOTH).resize(size[::-1]))
+    for data in (encode(pixels, "JPEG", **ORDINARY[how]), encode(pixels[..., 1], "JPEG", **ORDINARY[how])):
+        np.testing.assert_array_equal(open_image(data).decode_jpeg(), pil(data))
+
+
+def test_libjpeg_turbo_alone_gives_the_bits_of_pil_on_photographs(real_data):
+    for path in sorted([*(real_data / "imagenet_sample").iterdir(), *(real_data / "caltech101/cougar_body").iterdir()]):
+        encoded = open_image(path.read_bytes(), path.name)
+        pixels = encoded.decode_jpeg()
+        assert pixels is not None or encoded.orientation != 1
+        if pixels is not None:
+            np.testing.assert_array_equal(pixels, pil(path.read_bytes()), err_msg=path.name)
+
+
+@pytest.mark.parametrize("reduction", [2, 4, 8])
+def test_a_reduced_jpeg_is_rounded_up_in_size(reduction):
+    data = encode(SMOOTH[:47, :33], "JPEG", quality=95)
+    pixels = open_image(data).decode_jpeg(reduction)
+    assert pixels.shape == (-(-47 // reduction), -(-33 // reduction), 3)
+    draft = Image.open(io.BytesIO(data))
+    draft.draft("RGB", (33 // reduction, 47 // reduction))
+    np.testing.assert_array_equal(pixels, np.asarray(draft))
+
+
+UNUSUAL = [name for name, data in {**GOOD, **BAD}.items() if name not in ("grey.jpg", "UPPER.JPEG", "profile.jpg")]
+
+
+@pytest.mark.parametrize("name", [name for name in UNUSUAL if name != "trailing_garbage.jpg" and "bomb" not in name])
+def test_what_is_no_ordinary_jpeg_is_left_to_pil(name):
+    try:
+        encoded = open_image({**GOOD, **BAD}[name], name)
+    except InputError:
+        return  # refused by its header
+    assert encoded.decode_jpeg() is None
+
+
+def test_a_size_that_libjpeg_reads_otherwise_is_left_to_pil():
+    """The memory is that of the header that was checked."""
+    ordinary = open_image(encode(SMOOTH, "JPEG"))
+    small = encode(SMOOTH[:8, :8], "JPEG")
+    assert decode.EncodedImage(ordinary.data, "x", open_image(small).header, 1).decode_jpeg() is None
+    assert decode.EncodedImage(small, "x", ordinary.header, 1).decode_jpeg() is None

@@ -26,12 +26,18 @@ warnings.simplefilter("always")
 told = []
 warnings.showwarning = lambda message, *_, **__: told.append(str(message))
 import numpy as np
-from vgg_jax.images.decode import InputError, conversions, decode_rgb, image_size
+from vgg_jax.images.decode import InputError, _decode_any, conversions, decode_rgb, image_size, open_image
 
 def outcome(data):
+    quick = None
     try:
+        quick = open_image(data, "name").decode_jpeg()
+        if quick is not None and not np.array_equal(quick, _decode_any(open_image(data, "name"))):
+            return "other pixels than PIL's"
         image = decode_rgb(data, "name")
     except InputError as error:
+        if quick is not None:
+            return f"decoded what PIL refuses: {{error}}"
         return "refused" if str(error).startswith("name: ") and "\\n" not in str(error) else f"badly told: {{error}}"
     if not (image.dtype == np.uint8 and image.shape == (*image_size(data), 3)):
         return f"an image {{image.dtype}} {{image.shape}}"

@@ -18,11 +18,12 @@ from tiny_training import CLASSES, compile_quickly, make_config, write_pictures
 from vgg_jax import InputError, checkpoint
 from vgg_jax.architectures import PAPER_A_LAYERS
 from vgg_jax.data.statistics import IMAGENET_STATISTICS
-from vgg_jax.eval.workdir import evaluate_stages
+from vgg_jax.eval.evaluation import DataSet
+from vgg_jax.eval.workdir import evaluate_stages, open_split
 from vgg_jax.training import chain
 from vgg_jax.training.chain import run_chain
 from vgg_jax.training.log import read_log
-from vgg_jax.weights import load_weights
+from vgg_jax.weights import load_weights, save_weights
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -158,6 +159,27 @@ def test_deeper_nets_start_from_a_trained_a(trained, pictures, tmp_path):
     for name, layer in params.items():
         is_donors = name in donor and np.array_equal(layer["kernel"], donor[name]["kernel"])
         assert is_donors == (name in PAPER_A_LAYERS), name
+
+
+def test_mean_and_std_travel_with_the_weights(trained, pictures, tmp_path):
+    """From a file whose net was trained on divided pixels, as torch's: the stage, its resume and the next stage."""
+    donor, params = load_weights(trained[0] / "s256")
+    file, workdir = tmp_path / "divided.safetensors", tmp_path / "run"
+    divided = donor.clone(mean_rgb=(124.0, 116.0, 104.0), std_rgb=(58.0, 57.0, 57.5))
+    save_weights(file, divided, params)
+    fields = {"steps": 1, "learning_rate": 1e-9, "init_from": f"weights:{file}"}
+    config = make_config(pictures, "s256", "s384", **{f"stages__s256__{name}": value for name, value in fields.items()})
+    config.chain = ("s256",)
+    (row,) = run_chain(config, workdir)
+    assert row["init"] == f"all layers of weights:{file}"
+    data = DataSet(open_split(config.to_dict(), "val"), "tiny", "val")
+    (of_file,) = evaluate_stages([file], data=data, scales=(37,), output=tmp_path)
+    assert row["top1_error"] == of_file["top1_error"]  # hardly trained: the same net on the same pixels
+    file.unlink()
+    for stage in ("s256", "s384"):  # going on, and from stage:s256
+        model = chain.stage_model(config, stage, workdir, donor)
+        assert (model.mean_rgb, model.std_rgb) == (divided.mean_rgb, divided.std_rgb)
+        assert model.clone(mean_rgb=donor.mean_rgb, std_rgb=donor.std_rgb) == donor
 
 
 def test_a_start_from_a_net_that_does_not_fit(trained, pictures, tmp_path):

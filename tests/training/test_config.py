@@ -28,6 +28,7 @@ def test_the_defaults_pass():
         ("train.on_save_error", "ignore", "train.on_save_error is 'ignore': choose one of stop, continue"),
         ("train.reduction", "mean", "train.reduction is 'mean': choose one of ordered, all_reduce"),
         ("rate_control.split", "tset", "rate_control.split is 'tset': choose one of val, train"),
+        ("data.decoder", "quick", "data.decoder is 'quick': choose one of exact, fast"),
         ("eval.split", "dev", "eval.split is 'dev': choose one of train, val, test"),
         ("model.pool_rounding", "up", "model.pool_rounding is 'up'"),
         ("chain", (), "chain is empty"),

@@ -129,6 +129,15 @@ def test_other_fields_are_identity(workdir, config, field, value):
     assert (workdir / "config.json").read_text() == before
 
 
+def test_a_workdir_of_before_there_were_decoders_was_exact(workdir, config):
+    older = config.to_dict()
+    del older["data"]["decoder"]
+    check_identity(workdir, older)
+    with pytest.raises(InputError, match=r"data\.decoder: saved 'exact', now 'fast'"):
+        check_identity(workdir, changed(config, "data.decoder", "fast").to_dict())
+    check_identity(workdir, config.to_dict())
+
+
 def test_all_fields_that_differ_are_listed(workdir, config):
     check_identity(workdir, config.to_dict())
     other = changed(changed(config, "seed", 7), "model.arch", "E").to_dict()

@@ -29,6 +29,7 @@ WITH_TOP = {
     "keras_d.weights.h5": ("keras_d", "D", CAFFE),
     "keras_e_model.h5": ("keras_e", "E", CAFFE),
     "torchvision_a.pth": ("torchvision_a", "A", TORCH),
+    "torchvision_a_legacy.pth": ("torchvision_a", "A", TORCH),
     "torchvision_b.safetensors": ("torchvision_b", "B", TORCH),
     "torchvision_c.safetensors": ("torchvision_c", "C", TORCH),
     "timm_d.safetensors": ("timm_d", "D", TORCH),

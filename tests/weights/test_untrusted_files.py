@@ -5,6 +5,7 @@ import os
 import pickle
 import pickletools
 import struct
+import tarfile
 import tracemalloc
 import zipfile
 from pathlib import Path
@@ -109,8 +110,25 @@ def test_a_payload_in_a_pth_is_not_executed(tmp_path):
     assert marker.exists()
 
 
-def test_the_old_format_of_torch_is_refused_with_the_mend():
-    refused(FIXTURES / "torchvision_a_legacy.pth", r"before torch 1\.6 .* torch\.save\(torch\.load\(")
+def test_a_payload_in_torchs_old_format_is_not_executed(tmp_path):
+    """In the place of each of its pickles."""
+    path, marker = tmp_path / "net.pth", tmp_path / "executed"
+    stream = io.BytesIO((FIXTURES / "torchvision_a_legacy.pth").read_bytes())
+    ends = [[*pickletools.genops(stream)] and stream.tell() for _ in range(5)]
+    data = stream.getvalue()
+    for start, end in zip([0, *ends], ends):
+        for payload in (pickle.dumps(Payload(marker), 2), *opcodes(marker)):
+            path.write_bytes(data[:start] + payload + data[end:])
+            refused(
+                path, "damaged or no torch_legacy file of a VGG: it|a pickle, which can run any program|no weights file"
+            )
+    assert not marker.exists()
+
+
+def test_the_oldest_format_of_torch_is_refused_with_the_mend(tmp_path):
+    with tarfile.open(tmp_path / "net.pth", "w") as archive:
+        archive.add(FIXTURES / "images.npy", "storages")
+    refused(tmp_path / "net.pth", r"a tar archive, as torch 0\.1 wrote .* torch\.save\(torch\.load\(")
 
 
 def test_tensors_that_reach_beyond_their_storage(tmp_path):

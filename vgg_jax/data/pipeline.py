@@ -12,8 +12,9 @@ from vgg_jax.data.bad_images import check_on_error, is_passed_over
 from vgg_jax.data.read_ahead import read_ahead
 from vgg_jax.data.sources import NO_LABEL, Record, Source
 from vgg_jax.errors import InputError
-from vgg_jax.images.crop import apply_view, centre_crop, check_scale, random_view
-from vgg_jax.images.decode import decode_rgb
+from vgg_jax.images.crop import centre_crop, check_scale, random_view
+from vgg_jax.images.decode import decode_rgb, open_image
+from vgg_jax.images.decoders import DECODERS, check_decoder
 from vgg_jax.images.rescale import rescale
 
 Result = TypeVar("Result")
@@ -30,6 +31,7 @@ def training_batches(
     process_index: int = 0,
     process_count: int = 1,
     on_error: str = "raise",
+    decoder: str = "exact",
     workers: int = 0,
     threads: int = 8,
 ) -> Generator[dict[str, np.ndarray]]:
@@ -40,13 +42,15 @@ def training_batches(
     over, in index order and around the end, for the one used; n = batch_size / process_count.  Process p gets rows
     p * n to (p + 1) * n.  `scale` is the range of S, ends included.  `on_error` is for unreadable records: "raise",
     "skip", or "skip:FILE", which passes over those that FILE lists (as bad_images.txt) and raises for others.
+    `decoder` is one of images.decoders.DECODERS.
 
-    An example depends on (seed, its position) alone: not on workers (processes, 0 for none), threads, or where the run
-    started.  Up to `threads` batches are made ahead, in each worker max(1, threads // workers).  Raises InputError at
-    once for wrong arguments; while iterating for a label outside the classes, an unlabelled image, an unreadable record
-    that `on_error` does not pass over, or where no record is readable.
+    An example depends on (seed, its position, decoder) alone: not on workers (processes, 0 for none), threads, or where
+    the run started.  Up to `threads` batches are made ahead, in each worker max(1, threads // workers).  Raises
+    InputError at once for wrong arguments; while iterating for a label outside the classes, an unlabelled image, an
+    unreadable record that `on_error` does not pass over, or where no record is readable.
     """
     check_on_error(on_error)
+    check_decoder(decoder)
     check_scale(scale, crop_size)
     if len(source) == 0:
         raise InputError("the training split holds no records; check the data path and the split")
@@ -55,7 +59,7 @@ def training_batches(
         raise InputError(f"seed is {seed}; expected a whole number, 0 or larger")
     # Hashed apart, so that neither epochs nor views of one seed meet those of a neighbouring seed.
     shuffle_seed, *view_seed = (int(word) for word in np.random.SeedSequence(seed).generate_state(3))
-    loader = _TrainingLoader(source, scale, crop_size, view_seed[0] << 32 | view_seed[1], on_error)
+    loader = _TrainingLoader(source, scale, crop_size, view_seed[0] << 32 | view_seed[1], on_error, decoder)
     examples = grain.MapDataset.range(len(source)).shuffle(seed=shuffle_seed).repeat().map_with_index(loader)
     blocks = examples.batch(batch_size // process_count)
     mine = blocks[first_step * process_count + process_index :: process_count]
@@ -141,13 +145,11 @@ def map_images(
     """
     check_on_error(on_error)
 
+    make = functools.partial(_of_decoded, function)
+
     def load(index: int) -> tuple[int, int, Any]:
-        loaded = _load(source, index, on_error, unlabelled=True)
-        if loaded is None:
-            return index, NO_LABEL, None
-        record, image = loaded
-        result = _attempt(on_error, record.name, _named, function, record.name, image)
-        return index, NO_LABEL if result is None else record.label, result
+        loaded = _load(source, index, make, on_error, unlabelled=True)
+        return (index, NO_LABEL, None) if loaded is None else (index, *loaded)
 
     wanted = range(len(source)) if records is None else records
     return read_ahead(grain.MapDataset.source(wanted).map(load), threads) if wanted else iter(())
@@ -162,22 +164,35 @@ class _TrainingLoader:
     crop_size: int
     view_seed: int  # 64 bits
     on_error: str
+    decoder: str
 
     def __call__(self, position: int, index: int) -> dict[str, np.ndarray | np.int32]:
-        record, image, skipped = _decode_or_next(self.source, index, self.on_error)
+        """The view of the first readable record from `index` on, around the end; skipped: how many were passed over."""
+        view, count = functools.partial(self._view, position), len(self.source)
+        for skipped in range(count):
+            loaded = _load(self.source, (index + skipped) % count, view, self.on_error, unlabelled=False)
+            if loaded is not None:
+                return {
+                    "image": loaded[1],
+                    "label": np.int32(loaded[0]),
+                    "index": np.int32(position),
+                    "record": np.int32(index),
+                    "skipped": np.int32(skipped),
+                }
+        raise InputError(f"none of the {count} training records is readable; check the data")
+
+    def _view(self, position: int, data: bytes, name: str) -> np.ndarray:
+        """Chosen by the header, before anything is decoded."""
+        encoded = open_image(data, name)
         rng = np.random.Generator(np.random.Philox(key=[self.view_seed, position]))
-        view = random_view(rng, image.shape[0], image.shape[1], self.scale, self.crop_size)
-        return {
-            "image": apply_view(image, view, self.crop_size),
-            "label": np.int32(record.label),
-            "index": np.int32(position),
-            "record": np.int32(index),
-            "skipped": np.int32(skipped),
-        }
+        view = random_view(rng, *encoded.size, self.scale, self.crop_size)
+        return DECODERS[self.decoder](encoded, view, self.crop_size)
 
 
-def _load(source: Source, index: int, on_error: str, *, unlabelled: bool) -> tuple[Record, np.ndarray] | None:
-    """A record with its image decoded, or None where it is unreadable and on_error is "skip".
+def _load(
+    source: Source, index: int, make: Callable[[bytes, str], Result], on_error: str, *, unlabelled: bool
+) -> tuple[int, Result] | None:
+    """(label, make(image file, its name)) of a record, or None where it is unreadable and on_error is "skip".
 
     Every record that a pipeline uses comes from here, its label checked: on_error is for unreadable pictures alone.
     """
@@ -185,8 +200,8 @@ def _load(source: Source, index: int, on_error: str, *, unlabelled: bool) -> tup
     if record is None:
         return None
     _check_label(record, len(source.class_names), unlabelled)
-    image = _attempt(on_error, record.name, decode_rgb, record.image, record.name)
-    return None if image is None else (record, image)
+    made = _attempt(on_error, record.name, make, record.image, record.name)
+    return None if made is None else (record.label, made)
 
 
 def _attempt(on_error: str, name: str, function: Callable[..., Result], *arguments: Any) -> Result | None:
@@ -213,17 +228,9 @@ def _check_label(record: Record, num_classes: int, unlabelled: bool) -> None:
         )
 
 
-def _decode_or_next(source: Source, index: int, on_error: str) -> tuple[Record, np.ndarray, int]:
-    """The first readable record from `index` on, around the end, and how many were passed over."""
-    for skipped in range(len(source)):
-        loaded = _load(source, (index + skipped) % len(source), on_error, unlabelled=False)
-        if loaded is not None:
-            return *loaded, skipped
-    raise InputError(f"none of the {len(source)} training records is readable; check the data")
-
-
-def _named(function: Callable[[np.ndarray], Any], name: str, image: np.ndarray) -> Any:
-    """function(image), whose InputErrors get the name of the file."""
+def _of_decoded(function: Callable[[np.ndarray], Result], data: bytes, name: str) -> Result:
+    """function(the decoded image), whose InputErrors get the name of the file."""
+    image = decode_rgb(data, name)
     try:
         return function(image)
     except InputError as error:

@@ -186,7 +186,7 @@ def _scores(model: VGG, conv_params: Params, images: Array, sizes: Array) -> Arr
 
 def _posteriors(model: VGG, flip: bool, spatial: str, conv_params: Params, images: Array, sizes: Array) -> Array:
     """Posteriors [B, K] of padded images [B, H, W, 3] with valid sizes [B, 2]."""
-    views = [images, _flip_valid(images, sizes[:, 1])] if flip else [images]
+    views = [images, flip_valid(images, sizes[:, 1])] if flip else [images]
     posteriors = [
         _pool_scores(_scores(model, conv_params, v, sizes), map_side(model, "fc8", sizes), spatial) for v in views
     ]
@@ -204,7 +204,7 @@ def _traced_rescale(images: Array, smallest_side: int) -> Array:
     return jax.image.resize(images.astype(jnp.float32), (len(images), height, width, 3), "linear", antialias=True)
 
 
-def _flip_valid(images: Array, widths: Array) -> Array:
+def flip_valid(images: Array, widths: Array) -> Array:
     """Mirror the valid part of each image, [B, H, W, 3] with valid widths [B]; the padding stays at the right."""
     shift = widths - images.shape[2]
     return jax.vmap(lambda image, s: jnp.roll(image[:, ::-1], s, axis=1))(images, shift)

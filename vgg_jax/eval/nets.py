@@ -44,8 +44,7 @@ def read_net(member: Member) -> Net:
     changed = changes.stat().st_mtime_ns if changes.exists() else 0
     model, info_text, digest = _described(member.stage, member.checkpoint, changed)
     info = json.loads(info_text)
-    names = member.stage.parent / "classes.txt"
-    class_names = names.read_text().splitlines() if checkpoints.is_dir() and names.exists() else info.get("classes")
+    class_names = info.get("classes")
     return Net(member.stage, member.checkpoint, model, info, tuple(class_names) if class_names else None, digest)
 
 

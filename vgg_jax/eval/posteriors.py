@@ -50,3 +50,14 @@ def three_scales(train_scale: Sequence[int], crop_size: int = 224) -> tuple[int,
     low, high = train_scale
     delta = round(32 * crop_size / 224)
     return (low - delta, low, low + delta) if low == high else (low, single_scale(train_scale), high)
+
+
+def scale_numbers(scales: Sequence[str | int] | None) -> tuple[int, ...] | None:
+    """Test scales as they were typed -> numbers; None for none. Raises InputError for what is no whole number."""
+    try:
+        numbers = tuple(int(scale) for scale in scales or ())
+    except ValueError:
+        numbers = (0,)
+    if any(number < 1 for number in numbers):
+        raise InputError(f"scales are {','.join(map(str, scales or ()))}, but whole numbers are expected: 256,384,512")
+    return numbers or None

@@ -11,7 +11,7 @@ from vgg_jax.data.sources import Source, open_source
 from vgg_jax.errors import InputError
 from vgg_jax.eval.evaluation import DataSet, Evaluated, Request, evaluate
 from vgg_jax.eval.nets import read_net
-from vgg_jax.eval.posteriors import single_scale, three_scales
+from vgg_jax.eval.posteriors import scale_numbers, single_scale, three_scales
 from vgg_jax.eval.predictions import write_predictions
 from vgg_jax.eval.protocol import Member
 from vgg_jax.report import Row, add_rows
@@ -49,7 +49,7 @@ def evaluate_stages(
     a scale that is no number, and as `evaluate`.
     """
     data = data or workdir_data(stages[0].parent, split, data_path)
-    given = _numbers(scales)
+    given = scale_numbers(scales)
     rules = {stage: (given,) if given else _rules(stage, checkpoint) for stage in stages}
     wanted = slice(0, 1) if protocol == "centre_crop" and not given else slice(None)
     requests = [
@@ -185,13 +185,3 @@ def _record(evaluated: Evaluated, folder: Path, data: DataSet) -> None:
     add_rows(folder / "results.json", [evaluated.row])
     if evaluated.row["top1_error"] is None:
         write_predictions(evaluated, folder, data)
-
-
-def _numbers(scales: Sequence[str | int] | None) -> tuple[int, ...] | None:
-    try:
-        numbers = tuple(int(scale) for scale in scales or ())
-    except ValueError:
-        numbers = (0,)
-    if any(number < 1 for number in numbers):
-        raise InputError(f"scales are {','.join(map(str, scales or ()))}, but whole numbers are expected: 256,384,512")
-    return numbers or None

@@ -47,8 +47,7 @@ def random_view(rng: np.random.Generator, height: int, width: int, scale: tuple[
 
 def apply_view(image: np.ndarray, view: View, crop_size: int) -> np.ndarray:
     """The view of an image: uint8 [H, W, 3] -> uint8 [crop_size, crop_size, 3]."""
-    window = rescale_window(image, view.smallest_side, view.top, view.left, crop_size)
-    return window[:, ::-1] if view.flip else window
+    return rescale_window(image, view.smallest_side, view.top, view.left, crop_size, view.flip)
 
 
 def check_scale(scale: tuple[int, int], crop_size: int) -> None:

@@ -1,6 +1,7 @@
 """Image files to RGB arrays: whatever the file holds, training and evaluation see the same pixels."""
 
 import contextlib
+import dataclasses
 import io
 import logging
 import os
@@ -38,14 +39,60 @@ logging.getLogger("PIL.TiffImagePlugin").setLevel(logging.CRITICAL)  # its one e
 _one_large = threading.Lock()
 
 
-def image_size(data: bytes, name: str = "image") -> tuple[int, int]:
-    """The (height, width) that `decode_rgb` gives, from the header alone, after the EXIF rotation.
+@dataclasses.dataclass(frozen=True)
+class EncodedImage:
+    """An image file whose header was read and accepted, by `open_image`; its pixels are not decoded yet."""
 
-    Raises InputError naming `name` where the header cannot be read or announces more than MAX_PIXELS.
+    data: bytes
+    name: str
+    header: Image.Image  # PIL's, not loaded
+    orientation: int  # of EXIF, 1 to 8
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(height, width) of the decoded image, after the EXIF rotation."""
+        width, height = self.header.size
+        return (width, height) if self.orientation >= 5 else (height, width)
+
+    def decode(self) -> np.ndarray:
+        """The pixels, uint8 [H, W, 3], as `decode_rgb` describes them."""
+        pixels = self.decode_jpeg()
+        return _decode_any(self) if pixels is None else pixels
+
+    def decode_jpeg(self, reduction: int = 1) -> np.ndarray | None:
+        """The pixels by libjpeg-turbo alone, at 1 / reduction (1, 2, 4 or 8) of the size, rounded up; else None.
+
+        At reduction 1 they are PIL's to the bit, without its copies.  Whatever is not an ordinary upright JPEG, grey
+        or RGB, without a fault, gives None: there PIL decides what it is and what is wrong with it.
+        """
+        image = self.header
+        ordinary = image.format == "JPEG" and image.mode in ("RGB", "L") and self.orientation == 1
+        if not ordinary or image.width * image.height > _LARGE:
+            return None
+        import simplejpeg  # Here, so that arrays can be evaluated where it is absent.
+
+        height, width = (-(-side // reduction) for side in (image.height, image.width))
+        least = {} if reduction == 1 else {"min_height": height, "min_width": width}
+        try:
+            # Into our own memory, of the size that was checked: libjpeg must not choose it by another reading.
+            pixels = simplejpeg.decode_jpeg(self.data, buffer=np.empty((height, width, 3), np.uint8), **least)
+        except ValueError:  # Any fault, those that libjpeg conceals too.
+            return None
+        return pixels if pixels.shape == (height, width, 3) else None
+
+
+def open_image(data: bytes, name: str = "image") -> EncodedImage:
+    """Read the header of an image file.
+
+    Raises InputError naming `name` where it cannot be read or announces more than MAX_PIXELS.
     """
-    image = _open(data, name)
-    width, height = image.size
-    return (width, height) if _orientation(image) >= 5 else (height, width)
+    header = _open(data, name)
+    return EncodedImage(data, name, header, _orientation(header))
+
+
+def image_size(data: bytes, name: str = "image") -> tuple[int, int]:
+    """The (height, width) that `decode_rgb` gives, from the header alone; raises InputError as `open_image`."""
+    return open_image(data, name).size
 
 
 def decode_rgb(data: bytes, name: str = "image") -> np.ndarray:
@@ -56,24 +103,7 @@ def decode_rgb(data: bytes, name: str = "image") -> np.ndarray:
     a file that ends before it is truncated.  Raises InputError naming `name` where the file is empty, truncated, not
     an image, or larger than MAX_PIXELS by its header, which is read before anything is decoded.
     """
-    image = _open(data, name)
-    large = image.width * image.height > _LARGE
-    orientation = _orientation(image)  # Before loading, which clears it in some formats.
-    try:
-        with _one_large if large else contextlib.nullcontext():
-            image.load()
-            if image.mode in ("I", "F"):
-                raise InputError(
-                    f"{name}: has 32-bit pixels (mode {image.mode}), expected 8 or 16 bits a channel; convert it"
-                )
-            if orientation in _UPRIGHT:
-                image = image.transpose(_UPRIGHT[orientation])
-            return _rgb(image)
-    except InputError:
-        raise
-    except Exception as error:  # PIL's readers raise OSError, SyntaxError, struct.error, zlib.error, IndexError, ...
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise InputError(f"{name}: cannot be decoded ({reason}); mend the file") from error
+    return open_image(data, name).decode()
 
 
 def conversions(data: bytes, name: str = "image") -> list[str]:
@@ -99,6 +129,27 @@ def _is_animated(image: Image.Image) -> bool:
         return bool(getattr(image, "is_animated", False))
     except Exception:  # A damaged second frame says nothing against the first.
         return False
+
+
+def _decode_any(encoded: EncodedImage) -> np.ndarray:
+    """The pixels by PIL, which reads every format."""
+    image, name = encoded.header, encoded.name
+    large = image.width * image.height > _LARGE
+    try:
+        with _one_large if large else contextlib.nullcontext():
+            image.load()
+            if image.mode in ("I", "F"):
+                raise InputError(
+                    f"{name}: has 32-bit pixels (mode {image.mode}), expected 8 or 16 bits a channel; convert it"
+                )
+            if encoded.orientation in _UPRIGHT:
+                image = image.transpose(_UPRIGHT[encoded.orientation])
+            return _rgb(image)
+    except InputError:
+        raise
+    except Exception as error:  # PIL's readers raise OSError, SyntaxError, struct.error, zlib.error, IndexError, ...
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise InputError(f"{name}: cannot be decoded ({reason}); mend the file") from error
 
 
 def _open(data: bytes, name: str) -> Image.Image:

@@ -30,6 +30,7 @@ def stage_batches(
         process_index=jax.process_index(),
         process_count=jax.process_count(),
         on_error=config.data.on_error,
+        decoder=config.data.decoder,
         workers=config.data.workers,
         threads=config.data.threads,
     )

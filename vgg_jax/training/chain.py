@@ -8,7 +8,7 @@ from typing import Any
 
 import jax
 
-from vgg_jax.checkpoint import find_step
+from vgg_jax.checkpoint import find_step, read_info, set_damaged_aside
 from vgg_jax.data.bad_images import BAD_IMAGES_FILE, note_bad_images
 from vgg_jax.data.sources import Source, record_name
 from vgg_jax.data.statistics import (
@@ -33,7 +33,7 @@ from vgg_jax.training.log import read_log
 from vgg_jax.training.loop import StageInputs, run_stage, stage_seed
 from vgg_jax.training.state import Params, init_params
 from vgg_jax.training.workdir import check_counts, check_identity, finished_steps, locked
-from vgg_jax.weights.load import load_stage
+from vgg_jax.weights.load import load_stage, model_fields
 from vgg_jax.weights.warm_start import warm_start
 
 logger = logging.getLogger(__name__)
@@ -107,6 +107,8 @@ def _train_stage(config: Config, name: str, workdir: Path, model: VGG, inputs: S
     directory.mkdir(exist_ok=True)
     barrier(f"{name}: the stage is not finished")
     logger.info("%s: S = %s, %d steps", name, format_scale(stage.scale), stage.steps)
+    first_alone(lambda: set_damaged_aside(directory / "checkpoints"))
+    model = stage_model(config, name, workdir, model)
     run_stage(config, name, directory, model, lambda: starting_params(config, name, workdir, model), inputs)
     first_alone(lambda: write_atomically(directory / "finished.json", json.dumps({"steps": stage.steps}) + "\n"))
 
@@ -126,6 +128,30 @@ def _stage_row(config: Config, name: str, workdir: Path) -> Row:
     return evaluate_members([Member(workdir / name, scales)], "dense", threads=config.data.threads).row
 
 
+def stage_model(config: Config, name: str, workdir: Path, model: VGG) -> VGG:
+    """The model of a stage: mean and std of what it starts from travel with the weights, whatever the data set's are.
+
+    A stage that has begun keeps those of its checkpoints, so that it goes on where the weights have gone since.
+    """
+    if not config.stages[name].init_from:
+        return model
+    checkpoints, start = workdir / name / "checkpoints", _start_path(config, name, workdir)
+    if (step := find_step(checkpoints, "latest")) is not None:
+        fields = read_info(checkpoints, step)["model"]
+    else:
+        fields = model_fields(load_stage(start)[0])
+    mean_rgb, std_rgb = tuple(fields["mean_rgb"]), tuple(fields["std_rgb"])
+    if (mean_rgb, std_rgb) != (model.mean_rgb, model.std_rgb):
+        logger.info("%s: mean RGB %s and std %s come with %s", name, mean_rgb, std_rgb, start)
+    return model.clone(mean_rgb=mean_rgb, std_rgb=std_rgb)
+
+
+def _start_path(config: Config, name: str, workdir: Path) -> Path:
+    """Where the weights lie that a stage starts from."""
+    kind, _, where = config.stages[name].init_from.partition(":")
+    return workdir / where if kind == "stage" else Path(where)
+
+
 def starting_params(config: Config, name: str, workdir: Path, model: VGG) -> tuple[Params, str]:
     """(params, where they come from in words) that a stage begins with.
 
@@ -137,14 +163,13 @@ def starting_params(config: Config, name: str, workdir: Path, model: VGG) -> tup
     drawn = model.initializer if model.initializer == "glorot" else f"{model.initializer}({model.initializer_std:g})"
     if not stage.init_from:
         return fresh, drawn
-    kind, _, where = stage.init_from.partition(":")
-    paths = {"stage": workdir / where, "workdir": Path(where), "weights": Path(where)}
-    _, donor, info = load_stage(paths[kind])
+    _, donor, info = load_stage(_start_path(config, name, workdir))
     try:
         params = warm_start(fresh, donor, stage.init_layers)
     except InputError as error:
         raise InputError(f"stages.{name}.init_from={stage.init_from}: {error}") from None
-    words = f"{stage.init_layers} layers of {stage.init_from} (step {info['step']})"
+    step = "" if info["step"] is None else f" (step {info['step']})"
+    words = f"{stage.init_layers} layers of {stage.init_from}{step}"
     return params, words if stage.init_layers == "all" else f"{words}, others {drawn}"
 
 

@@ -4,6 +4,7 @@ from typing import Any
 
 from vgg_jax.data.sources import SPLITS
 from vgg_jax.errors import InputError
+from vgg_jax.images.decoders import check_decoder
 from vgg_jax.layers import POOL_ROUNDINGS
 from vgg_jax.optimizer import RATE_CONTROLS
 from vgg_jax.training.parallel import REDUCTIONS
@@ -34,6 +35,7 @@ def check_config(config: Any) -> None:
     _check_choice("rate_control.split", config.rate_control.split, ("val", "train"))
     _check_choice("eval.split", config.eval.split, SPLITS)
     _check_choice("model.pool_rounding", config.model.pool_rounding, POOL_ROUNDINGS)
+    check_decoder(config.data.decoder)
     if not config.chain:
         raise InputError(f"chain is empty, but at least one of {', '.join(config.stages)} is expected")
     for position, name in enumerate(config.chain):

@@ -19,7 +19,7 @@ from vgg_jax.data.sources import Source
 from vgg_jax.data.statistics import ColourStatistics
 from vgg_jax.errors import InputError
 from vgg_jax.model import VGG
-from vgg_jax.processes import first_alone, is_first
+from vgg_jax.processes import is_first
 from vgg_jax.progress import progress_bar
 from vgg_jax.training import parallel
 from vgg_jax.training.batches import stage_batches
@@ -74,7 +74,6 @@ def run_stage(
         donate=not droppable,
         skip_nonfinite=train.skip_nonfinite > 0,
     )
-    first_alone(lambda: checkpoint.set_damaged_aside(directory / "checkpoints"))
     with checkpoint.open_checkpoints(directory / "checkpoints") as manager:
         state, progress, init = start_or_resume(manager, start, sgd, stage, model, inputs.mesh)
         if (progress.rate.finished or progress.step >= stage.steps) and not progress.validation_due:

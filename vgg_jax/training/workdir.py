@@ -17,6 +17,8 @@ FREE_FIELDS = (
     *("train.micro_batches", "train.log_every", "train.checkpoint_every", "train.on_save_error"),
 )
 
+# Fields that older workdirs lack, with what their runs did.
+_LATER_FIELDS = {"data.decoder": "exact"}
 
 # Files that are made at the start and hold for the whole life of a workdir.
 FROZEN = ("colour_statistics.json", "classes.txt", "data.json")
@@ -63,7 +65,7 @@ def differing_fields(workdir: Path, config: dict[str, Any]) -> list[str]:
     path = workdir / "config.json"
     if not path.exists() or not _has_checkpoints(workdir):
         return []
-    saved, fresh = _flat(json.loads(path.read_text())), _flat(_as_json(config))
+    saved, fresh = _LATER_FIELDS | _flat(json.loads(path.read_text())), _flat(_as_json(config))
     return [
         f"{field}: saved {_shown(saved, field)}, now {_shown(fresh, field)}"
         for field in sorted(saved.keys() | fresh.keys())

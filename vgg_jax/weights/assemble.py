@@ -12,11 +12,10 @@ from vgg_jax.architectures import ARCHITECTURES, FC_CHANNELS, FC_LAYERS, blocks_
 from vgg_jax.errors import InputError
 from vgg_jax.model import STRIDE, VGG, scaled
 from vgg_jax.weights.fields import describe
-from vgg_jax.weights.found import Found, Layer, Malformed
+from vgg_jax.weights.found import Arrays, Found, Layer, Malformed
+from vgg_jax.weights.metadata import described_model
 from vgg_jax.weights.names import CONVENTIONS, ONE, TORCH_FEATURES_MEAN
 from vgg_jax.weights.warm_start import Params
-
-Arrays = dict[str, dict[str, np.ndarray]]
 
 INPUT_ORDERS = ("RGB", "BGR")
 
@@ -27,18 +26,22 @@ def assemble(found: Found, where: str, arch: str | None = None, input_order: str
     """The model and its params in our names, layout and RGB order; what was recognised is logged.
 
     arch: the net, if not the one that fits the layers best. input_order: "RGB" or "BGR", the order of the channels that
-    conv1_1 takes in the file, if not the program's. A file without fc6, fc7 and fc8, or with NaN in them, gives the
-    params of the convolutions alone. Raises InputError that lists every layer that is missing, extra or misshapen.
+    conv1_1 takes in the file, if not the program's. A file that we wrote in a program's layout says itself which model
+    it holds. A file without fc6, fc7 and fc8, or with NaN in them, gives the params of the convolutions alone. Raises
+    InputError that lists every layer that is missing, extra or misshapen.
     """
     if input_order not in (None, *INPUT_ORDERS):
         raise InputError(f"unknown input_order {input_order!r}: choose one of {', '.join(INPUT_ORDERS)}")
-    arch = arch or _best_arch(found)
+    told = described_model(found.metadata, where) if found.metadata else None
+    if told and arch not in (None, told.arch):
+        raise InputError(f"{where} holds a net {told.arch}, not the net {arch} that was asked for")
+    arch = told.arch if told else arch or _best_arch(found)
     names = dict(zip(layer_names(arch), _file_names(found, arch)))
     body = not any(names[name] in found.layers for name in FC_LAYERS)
     wanted = {ours: theirs for ours, theirs in names.items() if not (body and ours in FC_LAYERS)}
     _check_names(found, arch, wanted, where)
     shapes = {ours: _our_shape(found.layers[theirs]["kernel"].shape, found) for ours, theirs in wanted.items()}
-    model = _model(found, arch, shapes)
+    model = told or _model(found, arch, shapes)
     _check_shapes(found, model, wanted, shapes, where)
     params = {ours: _read_layer(found, model, ours, found.layers[theirs]) for ours, theirs in wanted.items()}
     model, params, why = _without_nan_top(found, model, params)
@@ -50,8 +53,8 @@ def assemble(found: Found, where: str, arch: str | None = None, input_order: str
     if order == "BGR":
         params["conv1_1"]["kernel"] = params["conv1_1"]["kernel"][:, :, ::-1]
     why_order = "as asked for" if input_order else found.order_from
-    told = describe(model, "fc8" in params)
-    log.info("%s: %s, conv1_1 takes %s (%s), %s", where, found.format, order, why_order, told)
+    found_net = describe(model, "fc8" in params)
+    log.info("%s: %s, conv1_1 takes %s (%s), %s", where, found.format, order, why_order, found_net)
     if body or why:
         log.warning("%s has %s: loaded for features alone", where, why or "no fc6, fc7 and fc8")
     return model, jax.tree.map(lambda a: jnp.asarray(np.ascontiguousarray(a)), params)
@@ -191,7 +194,9 @@ def _without_nan_top(found: Found, model: VGG, params: Arrays) -> tuple[VGG, Arr
     nan = [name for name in FC_LAYERS if name in params and any(np.isnan(a).any() for a in params[name].values())]
     if not nan:
         return model, params, None
-    if found.convention == CONVENTIONS["torchvision"]:  # that file is the authors' net, with their mean and range
+    if (
+        found.convention == CONVENTIONS["torchvision"] and not found.metadata
+    ):  # that file is the authors' net, with their mean and range
         model = model.clone(mean_rgb=TORCH_FEATURES_MEAN, std_rgb=ONE)
     body = {name: layer for name, layer in params.items() if name not in FC_LAYERS}
     return model, body, f"NaN in {', '.join(nan)}"

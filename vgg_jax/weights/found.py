@@ -30,6 +30,7 @@ class Stored(NamedTuple):
     read: Callable[[], np.ndarray]
 
 
+Arrays = dict[str, dict[str, np.ndarray]]  # layer -> "kernel" and "bias"
 Layer = dict[str, Stored]  # "kernel" and "bias"; an array with another role by its own name
 
 
@@ -42,6 +43,7 @@ class Found(NamedTuple):
     lrn: str | None = None  # the file describes a net with LRN: its convention, see vgg_jax.layers
     mean: Rgb | None = None  # that the file itself holds, in the order of its own channels
     order_from: str = "as published"  # why `convention.input_order`
+    metadata: dict[str, str] | None = None  # of a file that we wrote in that program's layout, see `metadata.unpacked`
 
 
 def in_memory(array: np.ndarray) -> Stored:

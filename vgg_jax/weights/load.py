@@ -17,22 +17,28 @@ from vgg_jax.weights.fields import model_fields, model_from_fields
 from vgg_jax.weights.found import Found
 from vgg_jax.weights.keras import read_keras
 from vgg_jax.weights.matconvnet import read_matconvnet
+from vgg_jax.weights.metadata import file_info
 from vgg_jax.weights.msgpack_file import read_msgpack
 from vgg_jax.weights.npz import read_npz
 from vgg_jax.weights.onnx_file import read_onnx
 from vgg_jax.weights.recognise import recognise
-from vgg_jax.weights.safetensors_file import file_info, is_own, read_safetensors
+from vgg_jax.weights.safetensors_file import is_own, read_safetensors
 from vgg_jax.weights.safetensors_foreign import read_foreign_safetensors
 from vgg_jax.weights.torch import read_torch
+from vgg_jax.weights.torch_legacy import read_legacy_torch
 from vgg_jax.weights.warm_start import Params
 
 __all__ = ["load_stage", "load_weights", "model_fields", "model_from_fields"]
+
+HUB_FILES = ("model.safetensors", "model.h5")  # the names under which the hub's libraries look for weights
 
 
 def load_weights(
     path: str | Path, arch: str | None = None, *, input_order: str | None = None, checkpoint: str = "best"
 ) -> tuple[VGG, Params]:
     """(model, params) of a weights file, or of a stage, WORKDIR/STAGE; model is a VGG with all its fields set.
+
+    A folder in the hub's form, with model.safetensors or model.h5, is that file.
 
     A file may be our own, or Caffe's, Keras's, torch's (torchvision's and timm's names), MatConvNet's, ONNX, .npz or
     flax msgpack: its content tells. Net, width, classes and crop come from the shapes, mean and std from the program;
@@ -54,19 +60,31 @@ def load_stage(
 ) -> tuple[VGG, Params, dict[str, Any]]:
     """As `load_weights`, and the record of where the weights come from: "step", "init", "checkpoint", ... .
 
-    "checkpoint" says which it is, "file" for a weights file; there, what the file does not tell is None.
+    "classes" are the names of the classes or None. "checkpoint" says which it is, "file" for a weights file; there,
+    what the file does not tell is None.
     """
     path = Path(path)
     if arch is not None:
         layer_names(arch)  # an unknown name raises
+    if any((path / name).is_file() for name in HUB_FILES):
+        path = file_in_folder(path)
     if path.is_file():
         model, params, info = _load_file(path, arch, input_order)
     elif path.exists():
         model, params, info = _load_checkpoint(path, checkpoint)
+        info = {**info, "classes": _class_names(path)}
         _check_asked(model, path, arch, input_order)
     else:
         raise InputError(f"{path} is no stage of a workdir and no weights file: it does not exist")
     return model, params, info
+
+
+def file_in_folder(folder: Path) -> Path:
+    """The weights file of a folder in the hub's form; raises InputError where there is none."""
+    for name in HUB_FILES:
+        if (folder / name).is_file():
+            return folder / name
+    raise InputError(f"{folder} has neither {' nor '.join(HUB_FILES)}: experiments/hub.py save writes such a folder")
 
 
 def _load_file(path: Path, arch: str | None, input_order: str | None) -> tuple[VGG, Params, dict[str, Any]]:
@@ -79,13 +97,19 @@ def _load_file(path: Path, arch: str | None, input_order: str | None) -> tuple[V
         _check_asked(model, path, arch, input_order)
         return model, params, {**file_info(metadata, str(path)), "checkpoint": "file"}
     try:
-        model, params = assemble(READERS[format](path), str(path), arch, input_order)
+        found = READERS[format](path)
+        model, params = assemble(found, str(path), arch, input_order)
     except InputError:
         raise
     except Exception as reason:  # four libraries and the readers here say in many ways that bytes make no sense
         sentence = next(iter(str(reason).splitlines()), "") or type(reason).__name__
         raise InputError(f"{path} is cut off, damaged or no {format} file of a VGG: {sentence}") from reason
-    return model, params, {**file_info({}, str(path)), "checkpoint": "file"}
+    return model, params, {**file_info(found.metadata or {}, str(path)), "checkpoint": "file"}
+
+
+def _class_names(stage: Path) -> list[str] | None:
+    names = stage.parent / "classes.txt"
+    return names.read_text().splitlines() if names.exists() else None
 
 
 def _check_asked(model: VGG, path: Path, arch: str | None, input_order: str | None) -> None:
@@ -115,6 +139,7 @@ READERS: dict[str, Callable[[Path], Found]] = {
     "onnx": _mapped(read_onnx),
     "safetensors": read_foreign_safetensors,
     "torch": read_torch,
+    "torch_legacy": _mapped(read_legacy_torch),
 }
 
 

@@ -20,7 +20,8 @@ class Convention(NamedTuple):
 
     kernel: "HWIO" with [in, out] for fc layers, or "OIHW" with [out, in]. flatten: the order of fc6's input, "HWC" or
     "CHW". pool_rounding: what the program's pools do with an odd side. names: net -> the file's names of our
-    `layer_names`; None where layers are known by their order alone.
+    `layer_names`; None where layers are known by their order alone. windows: our fc layers whose kernels have four
+    sides, as those of convolutions.
     """
 
     kernel: str
@@ -30,6 +31,7 @@ class Convention(NamedTuple):
     std_rgb: Rgb
     pool_rounding: str
     names: Callable[[str], tuple[str, ...]] | None
+    windows: tuple[str, ...] = ()
 
 
 def _keras_names(arch: str) -> tuple[str, ...]:
@@ -61,7 +63,7 @@ CONVENTIONS = {
     "keras":       Convention("HWIO", "HWC", "BGR", PAPER_MEAN, ONE, "floor", _keras_names),
     "matconvnet":  Convention("HWIO", "HWC", "BGR", PAPER_MEAN, ONE, "floor", layer_names),
     "torchvision": Convention("OIHW", "CHW", "RGB", TORCH_MEAN, TORCH_STD, "floor", _torchvision_names),
-    "timm":        Convention("OIHW", "CHW", "RGB", TORCH_MEAN, TORCH_STD, "floor", _timm_names),
+    "timm":        Convention("OIHW", "CHW", "RGB", TORCH_MEAN, TORCH_STD, "floor", _timm_names, ("fc6", "fc7")),
     "onnx":        Convention("OIHW", "CHW", "RGB", TORCH_MEAN, TORCH_STD, "floor", None),
 }
 # fmt: on

@@ -1,7 +1,8 @@
 """ONNX: the initialisers that Conv, Gemm and MatMul nodes take, in the order of the graph; names do not matter.
 
 What the graph does to its input before the first convolution (minus a mean, divided by a std) is the model's mean_rgb
-and std_rgb; a graph that does nothing there is taken for an exported torchvision net. The onnx package is not needed.
+and std_rgb; a graph that does nothing there is taken for an exported torchvision net. Its pools say what they do with
+an odd side. The onnx package is not needed.
 """
 
 from typing import NamedTuple
@@ -9,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from vgg_jax.weights.found import Found, Layer, Malformed, Stored, count, lrn_convention, without_leading_ones
-from vgg_jax.weights.names import CONVENTIONS, Convention
+from vgg_jax.weights.names import CONVENTIONS, Convention, Rgb
 from vgg_jax.weights.protobuf_wire import as_bytes, as_float, as_number, as_text, fields, floats, numbers
 
 FORMAT = "ONNX"
@@ -37,7 +38,7 @@ def read_onnx(data: memoryview) -> Found:
     constants, nodes = _parse(as_bytes(model[_GRAPH]))
     layers: dict[str, Layer] = {}
     scale, shift = np.ones(3), np.zeros(3)  # of the input, before the first convolution
-    preprocesses, flatten, lrn, pending = False, "CHW", None, None
+    preprocesses, flatten, pool_rounding, lrn, pending = False, "CHW", "floor", None, None
     for node in nodes:
         stored = [constants.get(name) for name in node.inputs]
         if node.op == "Constant":
@@ -60,15 +61,17 @@ def read_onnx(data: memoryview) -> Found:
             flatten = "HWC"
         elif node.op == "LRN":
             lrn = _lrn_convention(node)
+        elif node.op == "MaxPool" and layers:
+            pool_rounding = "ceil" if _int(node, "ceil_mode") else "floor"
         elif not layers and node.op not in _UNCHANGING:
             scale, shift = _preprocess(node, stored, scale, shift)
             preprocesses = True
     if not layers:
         raise Malformed("its graph has no layer with weights")
-    convention = _convention(layers)._replace(flatten=flatten)
+    convention = _convention(layers)._replace(flatten=flatten, pool_rounding=pool_rounding)
     if preprocesses:
-        mean, std = -shift / scale, 1 / scale
-        convention = convention._replace(mean_rgb=tuple(mean.tolist()), std_rgb=tuple(std.tolist()), input_order="RGB")
+        mean_rgb, std_rgb = _shortest(-shift / scale), _shortest(1 / scale)
+        convention = convention._replace(mean_rgb=mean_rgb, std_rgb=std_rgb, input_order="RGB")
         return Found(FORMAT, layers, convention, lrn, order_from="as for every ONNX file; mean and std by its graph")
     return Found(FORMAT, layers, convention, lrn)
 
@@ -95,6 +98,16 @@ def _preprocess(
         factor = c if node.op == "Mul" else 1 / c
         return scale * factor, shift * factor
     return scale, shift + c if node.op == "Add" else shift - c
+
+
+def _shortest(values: np.ndarray) -> Rgb:
+    """Three float32 numbers by the fewest digits that tell them apart, as 123.68 for 123.68000030517578."""
+    with np.errstate(over="ignore"):
+        singles = values.astype(np.float32)
+    if not np.isfinite(singles).all():
+        raise Malformed("the mean or the std that its graph applies is no finite number")
+    red, green, blue = (float(str(single)) for single in singles)
+    return red, green, blue
 
 
 def _transposed(stored: Stored) -> Stored:

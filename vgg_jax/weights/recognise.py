@@ -29,9 +29,11 @@ def recognise(path: Path) -> str:
         return _recognise_zip(path)
     if head.startswith(b"MATLAB 5.0"):
         return "matconvnet"
-    if _LEGACY_TORCH in head[:20] or head[257:262] == b"ustar":
+    if _LEGACY_TORCH in head[:20]:
+        return "torch_legacy"
+    if head[257:262] == b"ustar":
         raise InputError(
-            f"{path} is a .pth file of before torch 1.6 (or a tar archive), which is not read: "
+            f"{path} is a tar archive, as torch 0.1 wrote .pth files, which is not read: "
             "in torch, torch.save(torch.load(FILE, weights_only=True), NEW_FILE) writes one that is"
         )
     if head[:1] == b"\x80" and head[1:2] and head[1] < 6:

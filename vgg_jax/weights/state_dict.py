@@ -6,7 +6,7 @@ gives a meaning to those alone that a dict of tensors needs: no name is looked u
 
 import pickletools
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple
 
 from vgg_jax.weights.found import Malformed
 
@@ -38,8 +38,11 @@ class TensorRecord(NamedTuple):
 _MARK = object()
 
 
-def unpickle_tensors(data: bytes) -> Any:
-    """The object of a pickle: dicts, lists, tuples, numbers, text and tensors; Malformed for anything else."""
+def unpickle_tensors(data: bytes | IO[bytes]) -> Any:
+    """The object of a pickle: dicts, lists, tuples, numbers, text and tensors; Malformed for anything else.
+
+    A stream is read to the end of the pickle and no further.
+    """
     stack: list[Any] = []
     memo: dict[int, Any] = {}
     argument: Any
@@ -73,6 +76,7 @@ _CONSTANTS: dict[str, Callable[[], Any]] = {
     **{"NONE": lambda: None, "NEWTRUE": lambda: True, "NEWFALSE": lambda: False},
 }
 _VALUES = {"BINUNICODE", "SHORT_BINUNICODE", "BININT", "BININT1", "BININT2", "LONG1", "BINFLOAT"}
+_VALUES |= {"BINSTRING", "SHORT_BINSTRING"}  # text of Python 2
 
 
 def _after_mark(stack: list[Any]) -> list[Any]:
@@ -110,10 +114,12 @@ def _stack_global(stack: list[Any]) -> None:
 
 
 def _persistent_id(stack: list[Any]) -> None:
-    """A storage: ("storage", torch.FloatStorage, key, device, number of elements)."""
+    """A storage: ("storage", torch.FloatStorage, key, device, number of elements[, None: before torch 1.6])."""
     (record,) = _pop(stack, 1)
     match record:
-        case ("storage", Name(name), str(key), _, int()) if name.removeprefix("torch ") in STORAGES:
+        case ("storage", Name(name), str(key), _, int()) | ("storage", Name(name), str(key), _, int(), None) if (
+            name.removeprefix("torch ") in STORAGES
+        ):
             stack.append((STORAGES[name.removeprefix("torch ")], key))
         case ("storage", Name(name), *_):
             raise Malformed(f"it holds tensors of another type than floats ({name[:80]!r})")
@@ -134,7 +140,13 @@ def _reduce(stack: list[Any]) -> None:
     match function, arguments:
         case Name("collections OrderedDict"), ():
             stack.append({})
-        case Name("torch._utils _rebuild_tensor_v2"), ((str(dtype), str(key)), int(offset), tuple(), tuple(), *_):
+        case Name("torch._utils _rebuild_tensor_v2" | "torch._utils _rebuild_tensor"), (
+            (str(dtype), str(key)),
+            int(offset),
+            tuple(),
+            tuple(),
+            *_,
+        ):
             shape, strides = arguments[2:4]
             if not all(type(side) is int and side >= 0 for side in (offset, *shape, *strides)):
                 raise Malformed("it holds a tensor with a shape or strides that are no whole numbers")

@@ -2,6 +2,7 @@
 
 import math
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +28,8 @@ def read_torch(path: Path) -> Found:
     order = members.get(f"{folder}byteorder")
     if order is not None and read_member(archive, order).strip() != b"little":
         raise Malformed("it was written on a machine with big-endian numbers")
-    tensors = _tensors(unpickle_tensors(read_member(archive, members[pickle_name])))
-    check_size(sum(count(t.shape) * _itemsize(t.dtype) for t in tensors.values()), path.stat().st_size)
+    tensors = state_dict(unpickle_tensors(read_member(archive, members[pickle_name])))
+    check_size(sum(count(t.shape) * itemsize(t.dtype) for t in tensors.values()), path.stat().st_size)
     arrays = {name: _stored(archive, members, folder, tensor) for name, tensor in tensors.items()}
     return found_by_name(FORMAT, arrays, caffe_names="caffe")
 
@@ -38,8 +39,8 @@ def is_torch_pickle(member: str) -> bool:
     return member.endswith("/data.pkl") and member.count("/") == 1
 
 
-def _tensors(state: Any) -> dict[str, TensorRecord]:
-    """The state dict, out of what training scripts wrap around it."""
+def state_dict(state: Any) -> dict[str, TensorRecord]:
+    """The state dict, out of what training scripts wrap around it; Malformed where there is none."""
     if not isinstance(state, dict):
         raise Malformed("it holds no dict of tensors")
     for key in _WRAPPERS:
@@ -53,27 +54,36 @@ def _tensors(state: Any) -> dict[str, TensorRecord]:
 
 def _stored(archive: zipfile.ZipFile, members: dict[str, zipfile.ZipInfo], folder: str, tensor: TensorRecord) -> Stored:
     member = members.get(f"{folder}data/{tensor.key}")
-    if member is None or len(tensor.shape) != len(tensor.strides):
+    if member is None:
+        raise Malformed(f"it lacks the data of a tensor of shape {list(tensor.shape)}")
+    return strided(tensor, member.file_size, lambda: read_member(archive, member))
+
+
+def strided(tensor: TensorRecord, size: int, read_storage: Callable[[], bytes | memoryview]) -> Stored:
+    """A tensor of a storage of so many bytes; Malformed where it reaches beyond its end."""
+    if len(tensor.shape) != len(tensor.strides):
         raise Malformed(f"it lacks the data of a tensor of shape {list(tensor.shape)}")
     last = tensor.offset + sum((side - 1) * step for side, step in zip(tensor.shape, tensor.strides))
-    elements = member.file_size // _itemsize(tensor.dtype)
+    elements = size // itemsize(tensor.dtype)
     if math.prod(tensor.shape) > elements or last >= elements:
         raise Malformed(f"it announces a tensor of shape {list(tensor.shape)}, but has {elements} elements for it")
 
     def read() -> np.ndarray:
-        array = _elements(read_member(archive, member), tensor.dtype)[tensor.offset :]
+        array = _elements(read_storage(), tensor.dtype)[tensor.offset :]
         strides = [step * array.itemsize for step in tensor.strides]
         return np.lib.stride_tricks.as_strided(array, tensor.shape, strides, writeable=False)
 
     return Stored(tensor.shape, read)
 
 
-def _itemsize(dtype: str) -> int:
+def itemsize(dtype: str) -> int:
+    """Bytes of an element of a storage."""
     return 2 if dtype == "bfloat16" else np.dtype(dtype).itemsize
 
 
-def _elements(data: bytes, dtype: str) -> np.ndarray:
+def _elements(data: bytes | memoryview, dtype: str) -> np.ndarray:
     """The elements of a storage; bfloat16 as the float32 of the same value."""
+    data = data[: len(data) // itemsize(dtype) * itemsize(dtype)]
     if dtype != "bfloat16":
-        return np.frombuffer(data[: len(data) // _itemsize(dtype) * _itemsize(dtype)], dtype)
-    return (np.frombuffer(data[: len(data) // 2 * 2], "<u2").astype("<u4") << np.uint32(16)).view("<f4")
+        return np.frombuffer(data, dtype)
+    return (np.frombuffer(data, "<u2").astype("<u4") << np.uint32(16)).view("<f4")

@@ -1,0 +1,93 @@
+"""Weights in the hub's form, a folder with the file and its card as README.md, to and from a repository.
+
+Needs the extra `hub` (huggingface_hub) for repositories; a folder needs nothing, and `load_weights` takes it.
+"""
+
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from vgg_jax.errors import InputError
+from vgg_jax.model import VGG
+from vgg_jax.report import Row
+from vgg_jax.weights.load import HUB_FILES, file_in_folder
+from vgg_jax.weights.save import SUFFIXES, card_path, save_weights
+from vgg_jax.weights.warm_start import Params
+
+CARD = "README.md"
+
+
+def save_folder(
+    folder: Path,
+    model: VGG,
+    params: Params,
+    *,
+    layout: str = "vgg_jax",
+    metadata: Mapping[str, str] | None = None,
+    results: Sequence[Row] = (),
+) -> Path:
+    """Write FOLDER/model.safetensors (Keras's layout: model.h5) and its card, README.md; the file's path.
+
+    Arguments and errors as in `save_weights`; files of these names are replaced.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"model{SUFFIXES[layout]}"
+    save_weights(path, model, params, layout=layout, metadata=metadata, results=results)
+    card_path(path).replace(folder / CARD)
+    return path
+
+
+def push(folder: Path, repository: str, *, private: bool = False) -> str:
+    """Upload a folder's weights and card to OWNER/NAME, which is made if need be; the address of the commit.
+
+    The user's own token is what huggingface_hub finds. Raises InputError where the folder has no weights, or the hub
+    refuses or cannot be reached.
+    """
+    files = [file_in_folder(folder).name, CARD]
+    hub = _huggingface_hub()
+    with _errors_told(repository):
+        api = hub.HfApi()
+        api.create_repo(repository, private=private, exist_ok=True)
+        commit = api.upload_folder(repo_id=repository, folder_path=folder, allow_patterns=files)
+    return str(commit.commit_url)
+
+
+def fetch_folder(repository: str, folder: Path, *, revision: str | None = None) -> Path:
+    """Fetch the weights of OWNER/NAME and their card into a folder; the file's path.
+
+    revision: a branch, tag or commit. Raises InputError where the repository has neither model.safetensors nor
+    model.h5, or cannot be reached.
+    """
+    hub = _huggingface_hub()
+    with _errors_told(repository):
+        api = hub.HfApi()
+        present = api.list_repo_files(repository, revision=revision)
+        wanted = [name for name in HUB_FILES if name in present][:1]
+        if not wanted:
+            raise InputError(
+                f"{repository} has neither {' nor '.join(HUB_FILES)}, but {', '.join(present) or 'nothing'}"
+            )
+        for name in [*wanted, *([CARD] if CARD in present else [])]:
+            api.hf_hub_download(repository, name, revision=revision, local_dir=folder)
+    return folder / wanted[0]
+
+
+def _huggingface_hub() -> Any:
+    try:
+        import huggingface_hub
+    except ImportError as reason:
+        raise InputError("repositories need huggingface_hub: pip install 'vgg_jax[hub]'") from reason
+    return huggingface_hub
+
+
+@contextlib.contextmanager
+def _errors_told(repository: str) -> Iterator[None]:
+    """What huggingface_hub raises, HTTP errors and names that are none, as an InputError."""
+    try:
+        yield
+    except InputError:
+        raise
+    except (OSError, ValueError) as reason:
+        sentence = next((line for line in str(reason).splitlines() if line.strip()), type(reason).__name__)
+        raise InputError(f"{repository}: {sentence}") from reason
