@@ -38,6 +38,7 @@ JSON = flags.DEFINE_string("json", None, "File for the figures.")
 
 TRAIN = Path(__file__).resolve().parents[1] / "train.py"
 KILLS_OF_A_RUN = 3
+LONGEST_SECONDS = 600  # a training that takes longer than that hangs: it takes some 10 s on a quiet machine
 SHARED_MEMORY = Path("/dev/shm")
 CONFIG = """
 from configs.base import base, stage
@@ -109,7 +110,11 @@ def disturbed(
                     os.kill(victim, signal.SIGKILL)
                 kills += 1
                 advance()
-            statuses = [run.wait(timeout=120) for run in runs]
+            try:
+                statuses = [run.wait(timeout=LONGEST_SECONDS) for run in runs]
+            except subprocess.TimeoutExpired:
+                said = (workdir / "output.txt").read_text(errors="replace")[-2000:]
+                return kills, f"no end within {LONGEST_SECONDS} s; its last words: {said}"
             if victim is None:
                 return kills, "" if statuses == [0] * len(runs) else f"the training ended with {statuses}"
             if left := still_running(family):
