@@ -59,14 +59,19 @@ def packed(metadata: Mapping[str, str]) -> str:
 
 def unpacked(text: str, where: str) -> dict[str, str]:
     """The metadata of `packed`, checked; raises InputError, which begins with ``where``, for anything else."""
-    try:
-        metadata = json.loads(text)
-    except (ValueError, RecursionError):
-        metadata = None
+    metadata = _parsed(text)
     if not isinstance(metadata, dict):
         raise InputError(f"{where}: the metadata of vgg_jax are {text[:80]!r}, but a JSON object is expected")
     described_model(metadata, where)
     return metadata
+
+
+def _parsed(text: str) -> Any:
+    """The value of a JSON text; None for what is none."""
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return None
 
 
 def _plain(value: Any) -> Any:
@@ -101,20 +106,14 @@ def _value(name: str, text: str, where: str) -> Any:
     if (expected := _INFO[name]) is None:
         return text
     words, fits = expected
-    try:
-        value = json.loads(text)
-    except (ValueError, RecursionError):
-        value = None
+    value = _parsed(text)
     if not fits(value):
         raise InputError(f"{where}: the metadata's {name} is {text[:80]!r}, but JSON of {words} is expected")
     return value
 
 
 def _model(text: str, where: str) -> VGG:
-    try:
-        fields = json.loads(text)
-    except (ValueError, RecursionError):
-        fields = None
+    fields = _parsed(text)
     if not isinstance(fields, dict):
         raise InputError(f"{where}: the metadata's model is {text[:80]!r}, but JSON of a model's fields is expected")
     known = model_fields(VGG())
