@@ -6,7 +6,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import filelock
 import numpy as np
 
 from vgg_jax.data.bad_images import BAD_IMAGES_FILE, note_bad_images
@@ -27,6 +26,7 @@ from vgg_jax.eval.stored import (
     remove_unkept,
     write_part,
 )
+from vgg_jax.locks import one_writer
 from vgg_jax.processes import barrier, first_alone, is_first
 from vgg_jax.progress import progress_bar
 from vgg_jax.report import Row
@@ -235,14 +235,5 @@ def _one_writer(root: Path) -> Iterator[None]:
     if not is_first():
         yield
         return
-    root.parent.parent.mkdir(parents=True, exist_ok=True)
-    lock = filelock.FileLock(root.parent.parent / f".posteriors-{root.name}.lock")
-    try:
-        lock.acquire(timeout=0)
-    except filelock.Timeout:
-        logger.info("waiting for another evaluation in %s", root)
-        lock.acquire()
-    try:
+    with one_writer(root.parent.parent / f".posteriors-{root.name}.lock", f"evaluation in {root}"):
         yield
-    finally:
-        lock.release()

@@ -2,20 +2,17 @@
 
 import contextlib
 import json
-import logging
 import os
 import zipfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import filelock
 import numpy as np
 
 from vgg_jax.errors import InputError
+from vgg_jax.locks import one_writer
 from vgg_jax.report import write_atomically
-
-logger = logging.getLogger(__name__)
 
 
 @contextlib.contextmanager
@@ -25,18 +22,9 @@ def opened_store(folder: Path, identity: dict[str, Any]) -> Iterator[None]:
     identity: what must agree, as the weights, the layer and the data set. Raises InputError for a store of other
     settings.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    lock = filelock.FileLock(folder / ".lock")
-    try:
-        lock.acquire(timeout=0)
-    except filelock.Timeout:
-        logger.info("waiting for another extraction in %s", folder)
-        lock.acquire()
-    try:
+    with one_writer(folder / ".lock", f"extraction in {folder}"):
         _agree(folder / "store.json", identity)
         yield
-    finally:
-        lock.release()
 
 
 def _agree(path: Path, identity: dict[str, Any]) -> None:
