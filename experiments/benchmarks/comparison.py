@@ -2,6 +2,7 @@
 
 import os
 import resource
+import statistics
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -12,7 +13,7 @@ os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # torch needs a
 import ceilings
 import jax
 from absl import flags
-from interleave import interleaved, median, speedup
+from interleave import interleaved, speedup
 from ours import GPU_SWITCHES, SWITCHES, Variant
 from record import device, write_record
 
@@ -82,15 +83,15 @@ def compare(builds: Mapping[str, Build], batch: int, flops: float) -> tuple[list
     product, product_flops = ceilings.matrix_product(variants()[OURS].dtype)
     copy, copied = ceilings.copy()
     seconds = interleaved({**sides, "product": product, "copy": copy}, REPEATS.value, f"batch {batch}")
-    ceiling = product_flops / median(seconds["product"])
+    ceiling = product_flops / statistics.median(seconds["product"])
     rows: list[dict[str, Any]] = []
     for name in sides:
-        speed = batch / median(seconds[name]), flops / median(seconds[name])
-        row = {"side": name, "batch": batch, "seconds": median(seconds[name]), "images_per_s": speed[0]}
+        speed = batch / statistics.median(seconds[name]), flops / statistics.median(seconds[name])
+        row = {"side": name, "batch": batch, "seconds": statistics.median(seconds[name]), "images_per_s": speed[0]}
         row |= {"tflops": speed[1] / 1e12, "of_product": speed[1] / ceiling, "program_mib": mib(needed[name])}
         rows.append({**row, "ours_over_this": speedup(seconds, OURS, name)})
     ratios = {f"{OURS}/{r['side']}, batch {batch}": r["ours_over_this"] for r in rows if r["side"] != OURS}
-    bandwidth = copied / median(seconds["copy"]) / 1e9
+    bandwidth = copied / statistics.median(seconds["copy"]) / 1e9
     machine = {"tflops": ceiling / 1e12, "gb_per_s": bandwidth, "peak_mib": mib(peak_bytes())}
     return [*rows, {"side": "machine", "batch": batch, **machine}], ratios
 
@@ -115,8 +116,8 @@ def mib(size: int | None) -> float | None:
 
 def peak_bytes() -> int:
     """The most memory so far: of the accelerator where there is one, else of this process."""
-    statistics = jax.devices()[0].memory_stats() or {}
-    return statistics.get("peak_bytes_in_use") or 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    of_device = jax.devices()[0].memory_stats() or {}
+    return of_device.get("peak_bytes_in_use") or 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 def print_row(row: Mapping[str, Any]) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 
 import input_peers
 import numpy as np
+from interleave import speedup
 from PIL import Image
 
 from vgg_jax.data.pipeline import training_batches
@@ -65,15 +66,11 @@ def in_turns(sides: dict[str, Callable[[], float]], rounds: int) -> dict[str, li
 
 def rows_of(what: str, seconds: dict[str, list[float]], images: int, size: float, peer: str) -> Rows:
     """A row a side; size: bytes of a mean file."""
-
-    def ratio(name: str, other: str) -> float:
-        return statistics.median(b / a for a, b in zip(seconds[name], seconds[other], strict=True))
-
     rates = {name: images / statistics.median(times) for name, times in seconds.items()}
     return [
         {
             **{"what": what, "side": name, "images_per_s": rate, "megabytes_per_s": rate * size / 1e6},
-            **{"of_ceiling": ratio(name, CEILING), "against": peer, "ratio": ratio(name, peer)},
+            **{"of_ceiling": speedup(seconds, name, CEILING), "against": peer, "ratio": speedup(seconds, name, peer)},
         }
         for name, rate in rates.items()
     ]

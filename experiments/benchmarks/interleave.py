@@ -23,11 +23,6 @@ def interleaved(sides: Mapping[str, Side], repeats: int, desc: str = "") -> dict
     return seconds
 
 
-def median(seconds: Sequence[float]) -> float:
-    """Their median."""
-    return statistics.median(seconds)
-
-
 def speedup(seconds: Mapping[str, Sequence[float]], side: str, over: str) -> float:
     """How many times faster ``side`` is than ``over``: the median of the rounds' ratios."""
     return statistics.median(b / a for a, b in zip(seconds[side], seconds[over], strict=True))

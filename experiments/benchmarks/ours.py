@@ -10,8 +10,9 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from interleave import Side
 from jax import Array, lax
-from peer_flax import DECAY, MOMENTUM, RATE, Side
+from peer_flax import DECAY, MOMENTUM, RATE
 
 from vgg_jax.architectures import ConvLayer
 from vgg_jax.compilation import compiler_options

@@ -1,6 +1,5 @@
 """The peer that needs no installation: a VGG as flax's users write it, as sides of a comparison."""
 
-from collections.abc import Callable
 from typing import Any, cast
 
 import flax.linen as nn
@@ -8,12 +7,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from interleave import Side
 from jax import Array
 
 from vgg_jax.architectures import FC_CHANNELS, blocks_of
 from vgg_jax.model import VGG, scaled
 
-Side = Callable[[], object]  # does its work and returns when it is done
 RATE, MOMENTUM, DECAY = 0.01, 0.9, 5e-4
 MEAN = (123.68, 116.779, 103.939)
 

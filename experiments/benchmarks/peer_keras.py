@@ -10,8 +10,9 @@ import jax
 import jax.numpy as jnp
 import keras
 import numpy as np
+from interleave import Side
 from jax import Array
-from peer_flax import MEAN, MOMENTUM, RATE, Side
+from peer_flax import MEAN, MOMENTUM, RATE
 
 from vgg_jax.errors import InputError
 from vgg_jax.model import VGG

@@ -5,7 +5,8 @@ from typing import Any
 import jax
 import numpy as np
 import torch
-from peer_flax import DECAY, MEAN, MOMENTUM, RATE, Side
+from interleave import Side
+from peer_flax import DECAY, MEAN, MOMENTUM, RATE
 from torch import nn
 from torchvision.models import vgg
 
