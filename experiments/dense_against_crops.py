@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 from absl import flags
+from compilation_cache import keep_programs
 
 from command_line import run
 
@@ -24,6 +25,7 @@ JSON = flags.DEFINE_string("json", None, "File for the figures.")
 
 def main(_: object) -> None:
     """Evaluate and print."""
+    keep_programs()
     from vgg_jax.data.pipeline import rescaled_images
     from vgg_jax.eval import centre_crop_eval, dense_eval, multi_crop_eval, top_k_errors
     from vgg_jax.eval.posteriors import single_scale

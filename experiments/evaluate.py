@@ -10,6 +10,7 @@ python experiments/evaluate.py --weights=FILE --data_path=PATH --scales=384  no 
 from pathlib import Path
 
 from absl import flags
+from compilation_cache import keep_programs
 from distributed import start_processes
 
 from command_line import run
@@ -38,6 +39,7 @@ OUTPUT = flags.DEFINE_string("output", None, "Folder for results.json and poster
 
 def main(_: object) -> None:
     """Evaluate, write results.json, print the table."""
+    keep_programs()
     start_processes()
     from vgg_jax.errors import InputError
     from vgg_jax.eval.workdir import evaluate_stages, find_stages, source_data

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from absl import flags
+from compilation_cache import keep_programs
 
 from command_line import run
 from vgg_jax.architectures import ARCHITECTURES
@@ -26,6 +27,7 @@ OVERWRITE = flags.DEFINE_bool("overwrite", False, "Write OUT though it exists.")
 
 def main(argv: Sequence[str]) -> None:
     """Read the net, write the file, run it if asked to."""
+    keep_programs()
     from vgg_jax.errors import InputError
     from vgg_jax.export import TOLERANCE, check_export, export_net
     from vgg_jax.weights.fields import describe

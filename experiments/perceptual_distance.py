@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 from absl import flags
+from compilation_cache import keep_programs
 
 from command_line import run
 
@@ -26,6 +27,7 @@ def layer_distance(a: np.ndarray, b: np.ndarray) -> float:
 
 def main(argv: Sequence[str]) -> None:
     """Print a table of distances by layer."""
+    keep_programs()
     from vgg_jax import InputError, features
     from vgg_jax.architectures import blocks_of
     from vgg_jax.images.decode import decode_rgb

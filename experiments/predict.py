@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from absl import flags
+from compilation_cache import keep_programs
 
 from command_line import run
 
@@ -21,6 +22,7 @@ FLIP = flags.DEFINE_bool("flip", True, "Average with the mirror image.")
 
 def main(argv: Sequence[str]) -> None:
     """Print five lines: posterior in percent, name."""
+    keep_programs()
     from vgg_jax.eval import centre_crop_eval, dense_eval
     from vgg_jax.eval.posteriors import scale_numbers
     from vgg_jax.images.decode import decode_rgb

@@ -8,6 +8,7 @@ import json
 from pathlib import Path
 
 from absl import flags
+from compilation_cache import keep_programs
 
 from command_line import HERE, run
 
@@ -28,6 +29,7 @@ CREDIT = flags.DEFINE_multi_string("credit", [], "The source of a photograph, on
 
 def main(_: object) -> None:
     """Train where wanted, evaluate, print, write."""
+    keep_programs()
     from vgg_jax.report import write_atomically
     from vgg_jax.reproduction.claims import claims_markdown
     from vgg_jax.reproduction.document import reproduction, result_rows

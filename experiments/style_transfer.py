@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from absl import flags
+from compilation_cache import keep_programs
 from jax import Array
 from PIL import Image
 
@@ -79,6 +80,7 @@ def transfer_style(model: VGG, params: Any, photograph: np.ndarray, painting: np
 
 def main(_: object) -> None:
     """Transfer the style and write the pictures."""
+    keep_programs()
     output = Path(OUTPUT.value)
     if output.suffix.lower() not in (".jpg", ".png"):
         raise InputError(f"--output={output} is no picture: name it *.jpg or *.png")

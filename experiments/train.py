@@ -6,6 +6,7 @@ python experiments/train.py --config=configs/quickstart.py [--workdir=DIR] [--co
 from pathlib import Path
 
 from absl import flags
+from compilation_cache import keep_programs
 from distributed import start_processes
 from ml_collections import config_flags
 from numerics import set_numerics
@@ -19,18 +20,21 @@ flags.mark_flag_as_required("config")
 
 def main(_: object) -> None:
     """Run the chain and print its table of results."""
+    keep_programs()
     set_numerics()
     start_processes()
+    from vgg_jax.compilation import counted_compilations
     from vgg_jax.processes import is_first
     from vgg_jax.report import results_table
     from vgg_jax.training.chain import run_chain
 
     name = Path(config_flags.get_config_filename(flags.FLAGS["config"])).stem
     workdir = Path(WORKDIR.value or Path("runs") / name)
-    rows = run_chain(CONFIG.value, workdir)
+    with counted_compilations() as compilations:
+        rows = run_chain(CONFIG.value, workdir)
     if not is_first():
         return
-    print(f"\n{results_table(rows)}\n\nresults.json and learning_curve.png are in {workdir}")
+    print(f"\n{results_table(rows)}\n\nresults.json and learning_curve.png are in {workdir}; {compilations}")
 
 
 if __name__ == "__main__":

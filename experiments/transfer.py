@@ -14,6 +14,7 @@ import itertools
 from pathlib import Path
 
 from absl import flags
+from compilation_cache import keep_programs
 
 from command_line import run
 
@@ -35,6 +36,7 @@ THREADS = flags.DEFINE_integer("threads", 8, "Threads that decode images.", 1)
 
 def main(_: object) -> None:
     """Extract what is missing, fit and test on each split, write and print the rows."""
+    keep_programs()
     from vgg_jax.data.folder import folder_source
     from vgg_jax.errors import InputError
     from vgg_jax.transfer.evaluation import Protocol, evaluate_transfer

@@ -78,6 +78,7 @@ def train_step(
     trained, frozen = split_params(state.params, objective.trained)
     trained_here, frozen_here = varying(trained), varying(frozen)
 
+    @jax.jit  # traced once, not once a micro-batch
     def gradients(micro_batch: Batch) -> Tree:
         def mean_loss(layers: Params) -> tuple[Array, dict[str, Array]]:
             loss, sums = loss_sums(objective, {**frozen_here, **layers}, micro_batch)
@@ -152,6 +153,7 @@ def eval_step(
     """
     params_here = varying(params)
 
+    @jax.jit
     def sums(micro_batch: Batch) -> dict[str, Array]:
         weights = micro_batch["mask"].astype(jnp.float32)
         labels = jnp.where(micro_batch["mask"], micro_batch["label"], 0)
