@@ -110,11 +110,11 @@ def counted_compilations() -> Iterator[Compilations]:
         nonlocal served
         served = served or event == _SERVED
 
-    def on_duration(event: str, seconds: float, **kwargs: str | int) -> None:
+    def on_duration(event: str, duration_secs: float, **kwargs: str | int) -> None:
         nonlocal served
         if event == _COMPILED:
             (counted.served if served else counted.compiled)[str(kwargs.get("fun_name"))] += 1
-            counted.seconds.append(seconds)
+            counted.seconds.append(duration_secs)
             served = False
 
     jax.monitoring.register_event_listener(on_event)
