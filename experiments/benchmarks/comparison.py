@@ -45,9 +45,14 @@ def on_gpu() -> bool:
     return jax.default_backend() == "gpu"
 
 
+def dtype() -> str:
+    """Of our computation."""
+    return DTYPE.value or ("bfloat16" if on_gpu() else "float32")
+
+
 def variants() -> dict[str, Variant]:
     """Our sides by name: the default, and where asked for each switch that changes it."""
-    default = Variant(dtype=DTYPE.value or ("bfloat16" if on_gpu() else "float32"))
+    default = Variant(dtype=dtype())
     known = {**SWITCHES, **(GPU_SWITCHES if on_gpu() else {})} if WITH_SWITCHES.value else {}
     switched = {f"{OURS}, {name}": default._replace(**changes) for name, changes in known.items()}
     return {OURS: default, **{name: variant for name, variant in switched.items() if variant != default}}

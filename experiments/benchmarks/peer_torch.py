@@ -1,5 +1,6 @@
 """The torchvision package's VGG as sides of a comparison; needs the extra "peers"."""
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -75,22 +76,30 @@ def torch_forward(
 def torch_train(
     model: VGG, images: np.ndarray, labels: np.ndarray, *, amp: bool = False, compiled: bool = False
 ) -> Side:
-    """The torchvision package's training step: cross entropy, SGD with momentum and weight decay."""
+    """The torchvision package's training step on a batch that stays where it is."""
+    step = torch_step(model, amp=amp, compiled=compiled)
+    batch = _torch_images(images)
+    targets = torch.as_tensor(labels, dtype=torch.long, device=batch.device)
+    return lambda: step(batch, targets)
+
+
+def torch_step(model: VGG, *, amp: bool = False, compiled: bool = False) -> Callable[[Any, Any], None]:
+    """A step on images uint8 [N, 3, H, W] and their labels: cross entropy, SGD with momentum and weight decay."""
     net = torch_net(model).train()
     optimizer = torch.optim.SGD(net.parameters(), RATE, MOMENTUM, weight_decay=DECAY)
     run = torch.compile(net) if compiled else net
-    batch = _torch_images(images)
-    targets = torch.as_tensor(labels, dtype=torch.long, device=batch.device)
+    device = next(net.parameters()).device
 
-    def side() -> None:
+    def step(images: Any, labels: Any) -> None:
         optimizer.zero_grad(set_to_none=True)
         with _autocast(amp):
-            loss = torch.nn.functional.cross_entropy(run(_subtract_mean(batch)), targets)
+            logits = run(_subtract_mean(images.to(device, non_blocking=True, memory_format=torch.channels_last)))
+            loss = torch.nn.functional.cross_entropy(logits, labels.to(device, non_blocking=True))
         loss.backward()
         optimizer.step()
         _synchronize()
 
-    return side
+    return step
 
 
 def _cuda() -> bool:
