@@ -4,7 +4,7 @@ pip install -e '.[peers]' && python experiments/benchmarks/forward.py [--arch=D]
     [--dtype=bfloat16] [--switches] [--json=FILE] [--plot=FILE.png]
 
 --dense: whole images of this size through the fully convolutional form instead of crops, against torchvision's turned
-into one as well. Peers that are not installed are left out, with a word.
+into one as well; "masked" is how dense_eval computes padded images. Peers that are not installed are left out, with a word.
 """
 
 import sys
@@ -43,7 +43,10 @@ def sides(model: VGG, size: tuple[int, int], batch: int) -> dict[str, comparison
     """What is compared at a batch size."""
     images = np.random.default_rng(0).integers(0, 256, (batch, *size, 3), np.uint8)
     dense = DENSE.value is not None
-    ours = {name: partial(forward, model, images, variant, dense) for name, variant in comparison.variants().items()}
+    variants = comparison.variants()
+    if dense:
+        variants[f"{comparison.OURS}, masked"] = variants[comparison.OURS]._replace(masked=True)
+    ours = {name: partial(forward, model, images, variant, dense) for name, variant in variants.items()}
     peers = {} if dense else {"plain flax": partial(plain_flax, model, images), "keras": partial(keras, model, images)}
     return {**ours, **torch_sides(model, images, dense), **peers}
 

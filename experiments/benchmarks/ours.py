@@ -31,6 +31,7 @@ class Variant(NamedTuple):
     micro_batches: int = 1
     first_channels: int = 3  # what images and conv1_1's kernel are padded to with zeros, which changes no value
     reduce_window: bool = False  # XLA's pool and its select-and-scatter
+    masked: bool = False  # of whole images: as if they had been padded
     options: Mapping[str, Any] = {}  # compiler options beside our own
 
 
@@ -83,10 +84,15 @@ def forward(model: VGG, images: np.ndarray, variant: Variant, dense: bool = Fals
     if dense:
         model, params = model.clone(fully_convolutional=True), fc_to_conv(params)
     model, batch = of_variant(model, variant), jnp.asarray(images)
-    jitted = jax.jit(lambda params, images: model.apply({"params": params}, images), compiler_options=options(variant))
+    sizes = {"valid_size": jnp.broadcast_to(jnp.asarray(images.shape[1:3]), (len(images), 2))} if variant.masked else {}
+
+    def apply(params: Any, images: Array, sizes: dict[str, Array]) -> Any:
+        return model.apply({"params": params}, images, **sizes)
+
+    jitted = jax.jit(apply, compiler_options=options(variant))
     with pool_of(variant):
-        program = jitted.lower(params, batch).compile()
-    return lambda: jax.block_until_ready(program(params, batch)), program_bytes(program)
+        program = jitted.lower(params, batch, sizes).compile()
+    return lambda: jax.block_until_ready(program(params, batch, sizes)), program_bytes(program)
 
 
 def train(model: VGG, images: np.ndarray, labels: np.ndarray, variant: Variant) -> tuple[Side, int]:
