@@ -4,7 +4,8 @@ pip install -e '.[peers]' && python experiments/benchmarks/forward.py [--arch=D]
     [--dtype=bfloat16] [--switches] [--json=FILE] [--plot=FILE.png]
 
 --dense: whole images of this size through the fully convolutional form instead of crops, against torchvision's turned
-into one as well; "masked" is how dense_eval computes padded images. Peers that are not installed are left out, with a word.
+into one as well; "masked" is how dense_eval computes padded images. Peers that are not installed are left out, with a
+word.
 """
 
 import sys
