@@ -29,6 +29,15 @@ EXPERIMENTS = REPOSITORY / "experiments"
 sys.path.insert(0, str(EXPERIMENTS))  # as `python experiments/x.py` does
 
 
+# Whole trainings in processes of their own: first, so that no worker is left alone with them at the end.
+LONGEST = ("test_distributed.py", "test_crash.py", "test_chain.py", "test_scripts.py", "test_processes.py")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Order the files; the order in a file stays."""
+    items.sort(key=lambda item: item.path.name not in LONGEST)
+
+
 @pytest.fixture(scope="session")
 def real_data() -> Path:
     """The folder of real photographs; tests that need it skip where it is absent."""
