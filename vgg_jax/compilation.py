@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import filelock
 import jax
+from jax import lax
 
 from vgg_jax.errors import InputError
 
@@ -18,7 +19,12 @@ logger = logging.getLogger(__name__)
 
 # XLA's YNNPACK computes the kernel gradient of a convolution as a convolution with an image-sized window, several times
 # slower than XLA's own code for it; fc6 as a 7x7 convolution suffers too. This keeps convolutions out of its hands.
-_CPU_OPTIONS = {"xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT,LIBRARY_FUSION_TYPE_REDUCE"}
+# And XLA's CPU backend removes barriers before it merges equal operations and orders them: what was to be computed
+# again is kept, and the micro-batches of a step all run at once, in as much memory as one of them all.
+_CPU_OPTIONS = {
+    "xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT,LIBRARY_FUSION_TYPE_REDUCE",
+    "xla_disable_hlo_passes": "cse_barrier_expander",
+}
 
 _WORTH_KEEPING = 0.1  # seconds of a compilation; jax's 1 s leaves out much of what a start waits for
 _MOST_BYTES = 4 * 2**30  # then the least recently used go
@@ -40,7 +46,7 @@ def compiler_options() -> dict[str, str]:
     if jax.default_backend() != "cpu":
         return {}
     try:
-        jax.jit(lambda x: x + 1, compiler_options=_CPU_OPTIONS)(0.0)
+        jax.jit(lambda x: lax.optimization_barrier(x + 1), compiler_options=_CPU_OPTIONS)(0.0)
     except Exception:  # an XLA that does not know the option says so in ways that change between versions
         return {}
     return dict(_CPU_OPTIONS)

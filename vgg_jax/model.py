@@ -1,5 +1,6 @@
 """Class VGG: nets A to E driven by a row of Table 1, in ordinary and in fully convolutional form (sec. 2, 3.2)."""
 
+import functools
 from collections.abc import Callable, Collection
 from typing import Any
 
@@ -54,6 +55,7 @@ class VGG(nn.Module):
         train: bool = False,
         example_index: Array | None = None,
         valid_size: Array | None = None,
+        remat: bool = False,
     ) -> Array:
         """Logits [N, num_classes] of images [N, crop, crop, 3]; the dense form: scores [N, h, w, num_classes].
 
@@ -62,10 +64,11 @@ class VGG(nn.Module):
         example_index: int32 [N], global positions of the examples.
         valid_size: dense form only, int32 [N, 2]: height and width of the image in its zero-padded frame. Zeros are put
             back outside it after each layer, so that the scores inside are those of the unpadded image.
+        remat: the backward pass computes the first block's activations again instead of keeping them: those of the
+            others are gone when it comes to this block, whose own gradients need most, so keeping fewer gains nothing.
         """
-        logits = self.activations(images, ("fc8",), train=train, example_index=example_index, valid_size=valid_size)[
-            "fc8"
-        ]
+        options: dict[str, Any] = {"train": train, "example_index": example_index, "valid_size": valid_size}
+        logits = self.activations(images, ("fc8",), **options, remat=remat)["fc8"]
         return logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
 
     @nn.compact
@@ -77,6 +80,7 @@ class VGG(nn.Module):
         train: bool = False,
         example_index: Array | None = None,
         valid_size: Array | None = None,
+        remat: bool = False,
     ) -> dict[str, Array]:
         """Activations by layer, names as in `activation_names`, without computing or needing anything deeper.
 
@@ -95,17 +99,10 @@ class VGG(nn.Module):
         x = normalize(images, self.mean_rgb, self.std_rgb, self.dtype)
         x = x if valid_size is None else mask_outside(x, valid_size)
         for number, block in enumerate(blocks_of(self.arch), start=1):
-            for layer in block:
-                x = self._conv(layer)(x)
-                tap(f"{layer.name}/pre", x)
-                x = nn.relu(x)
-                if valid_size is not None and (layer is not block[-1] or self.pool_rounding == "ceil"):
-                    x = mask_outside(x, valid_size)
-                if tap(layer.name, x):
-                    return tapped
-                if layer.lrn:
-                    x = local_response_norm(x, self.lrn)
-            x = max_pool(x, self.pool_rounding)
+            convolve = functools.partial(VGG._block, block=block, tap=tap, valid_size=valid_size)
+            x = (nn.remat(convolve) if remat and number == 1 else convolve)(self, x)
+            if len(tapped) == len(layers):
+                return tapped
             if valid_size is not None:
                 valid_size = pooled_size(valid_size, self.pool_rounding)
                 x = mask_outside(x, valid_size)
@@ -124,6 +121,22 @@ class VGG(nn.Module):
                 x = self._dropout(x, example_index)
         tap("fc8", self._fc("fc8", self.num_classes, 1)(x))
         return tapped
+
+    def _block(
+        self, x: Array, *, block: tuple[ConvLayer, ...], tap: Callable[[str, Array], bool], valid_size: Array | None
+    ) -> Array:
+        """The convolutions of a block and its pool; it ends where ``tap`` has all that is asked for."""
+        for layer in block:
+            x = self._conv(layer)(x)
+            tap(f"{layer.name}/pre", x)
+            x = nn.relu(x)
+            if valid_size is not None and (layer is not block[-1] or self.pool_rounding == "ceil"):
+                x = mask_outside(x, valid_size)
+            if tap(layer.name, x):
+                return x
+            if layer.lrn:
+                x = local_response_norm(x, self.lrn)
+        return max_pool(x, self.pool_rounding)
 
     def _conv(self, layer: ConvLayer) -> nn.Conv:
         self._check_params(layer.name)

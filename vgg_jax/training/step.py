@@ -20,7 +20,8 @@ Batch = dict[str, Array]  # "image" uint8 [N, crop, crop, 3], "label" int32 [N],
 class Objective(NamedTuple):
     """What a step minimises: a model, its colour augmentation, the seed of its randomness and the layers that learn.
 
-    eigenvalues [3] and eigenvectors [3, 3] of the training set's RGB in [0, 1], or None for no colour shift.
+    eigenvalues [3] and eigenvectors [3, 3] of the training set's RGB in [0, 1], or None for no colour shift. remat:
+    less memory for 4% more operations (net D), see `VGG.__call__`; the values are the same.
     """
 
     model: VGG
@@ -28,6 +29,7 @@ class Objective(NamedTuple):
     eigenvectors: Any = None
     seed: int = 0
     trained: str = "all"
+    remat: bool = False
 
 
 def loss_sums(objective: Objective, params: Params, batch: Batch) -> tuple[Array, dict[str, Array]]:
@@ -42,9 +44,8 @@ def loss_sums(objective: Objective, params: Params, batch: Batch) -> tuple[Array
             jnp.asarray(a, jnp.float32) for a in (objective.eigenvalues, objective.eigenvectors)
         )
         images = colour_shift(images, colour_key, batch["index"], eigenvalues, eigenvectors)
-    logits: Any = objective.model.apply(
-        {"params": params}, images, train=True, example_index=batch["index"], rngs={"dropout": dropout_key}
-    )
+    options: dict[str, Any] = {"train": True, "example_index": batch["index"], "remat": objective.remat}
+    logits: Any = objective.model.apply({"params": params}, images, **options, rngs={"dropout": dropout_key})
     loss = cross_entropy(logits, batch["label"]).sum()
     sums = {f"top{k}_correct": top_k_correct(logits, batch["label"], k).sum().astype(jnp.float32) for k in (1, 5)}
     return loss, {"loss": loss.astype(jnp.float32), **sums}
