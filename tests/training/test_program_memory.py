@@ -54,7 +54,8 @@ def test_micro_batches_run_one_after_the_other():
 
 
 def test_rematerialisation_takes_less_memory():
-    assert temporaries(MODEL, remat=True) < 0.8 * temporaries(MODEL)
+    """By at least one map of the first block, [16, 32, 32, 2] in float32."""
+    assert temporaries(MODEL, remat=True) < temporaries(MODEL) - 4 * BATCH * 32 * 32 * 2
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])

@@ -47,7 +47,7 @@ def events(pictures, tmp_path_factory):
         return lambda params: {"loss": 1.0, "top1_error": 50.0, "top5_error": 0.0}
 
     with pytest.MonkeyPatch.context() as monkeypatch:
-        monkeypatch.setattr(loop.parallel, "parallel_train_step", numbered_step)
+        monkeypatch.setattr(loop, "fitting_step", numbered_step)
         monkeypatch.setattr(loop.parallel, "shard_batch", noting_send)
         monkeypatch.setattr(loop, "make_validation", validation)
         monkeypatch.setattr(chain, "_stage_row", lambda *_: {})

@@ -11,7 +11,7 @@ from saved_state import latest_checkpoint
 from tiny_training import make_config
 
 from vgg_jax import signals
-from vgg_jax.training import loop, parallel
+from vgg_jax.training import loop
 from vgg_jax.training.chain import run_chain
 from vgg_jax.training.log import read_log
 
@@ -79,7 +79,7 @@ def test_a_step_that_runs_is_finished_or_dropped(monkeypatch, pictures, straight
 
     make_batches = loop.stage_batches
     with monkeypatch.context() as patch:
-        patch.setattr(loop, "_is_long", lambda *_: long)
+        patch.setattr(loop, "is_long", lambda *_: long)
         patch.setattr(loop, "stage_batches", telling)
         with pytest.raises(signals.Stopped):
             run_chain(make_config(pictures), tmp_path)
@@ -97,7 +97,7 @@ class Running:
 
 
 def test_a_long_step_is_given_up(monkeypatch, pictures, straight, tmp_path):
-    make_step = parallel.parallel_train_step
+    make_step = loop.fitting_step
 
     def make_endless_step(*arguments, **options):
         assert options["donate"] is False
@@ -110,8 +110,8 @@ def test_a_long_step_is_given_up(monkeypatch, pictures, straight, tmp_path):
         return endless
 
     with monkeypatch.context() as patch:
-        patch.setattr(loop, "_is_long", lambda *_: True)
-        patch.setattr(loop.parallel, "parallel_train_step", make_endless_step)
+        patch.setattr(loop, "is_long", lambda *_: True)
+        patch.setattr(loop, "fitting_step", make_endless_step)
         with pytest.raises(signals.Stopped):
             run_chain(make_config(pictures), tmp_path)
     assert latest_checkpoint(tmp_path)[1]["step"] == 4
@@ -135,7 +135,7 @@ def test_a_validation_is_done_again(monkeypatch, pictures, straight, tmp_path, a
 def test_a_stop_between_checkpoint_and_first_step_saves_nothing_twice(monkeypatch, pictures, straight, tmp_path):
     run_chain(make_config(pictures, stages__s256__steps=4), tmp_path)
     with monkeypatch.context() as patch:
-        patch.setattr(loop, "_is_long", lambda *_: True)
+        patch.setattr(loop, "is_long", lambda *_: True)
         patch.setattr(loop, "stage_batches", told_at(1, loop.stage_batches))
         with pytest.raises(signals.Stopped):
             run_chain(make_config(pictures), tmp_path)

@@ -30,7 +30,8 @@ from vgg_jax.report import Row, format_scale, plot_learning_curves, read_rows, w
 from vgg_jax.training import parallel
 from vgg_jax.training.config import check_config
 from vgg_jax.training.log import read_log
-from vgg_jax.training.loop import StageInputs, run_stage, stage_seed
+from vgg_jax.training.loop import StageInputs, run_stage
+from vgg_jax.training.program import stage_seed
 from vgg_jax.training.state import Params, init_params
 from vgg_jax.training.workdir import check_counts, check_identity, finished_steps, locked
 from vgg_jax.weights.load import load_stage, model_fields

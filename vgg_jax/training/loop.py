@@ -4,16 +4,14 @@ import contextlib
 import logging
 import math
 import time
-import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from vgg_jax import checkpoint, optimizer, signals
+from vgg_jax import checkpoint, signals
 from vgg_jax.data.bad_images import BAD_IMAGES_FILE
 from vgg_jax.data.sources import Source
 from vgg_jax.data.statistics import ColourStatistics
@@ -24,16 +22,15 @@ from vgg_jax.progress import progress_bar
 from vgg_jax.training import parallel
 from vgg_jax.training.batches import stage_batches
 from vgg_jax.training.log import StageLog
+from vgg_jax.training.program import fitting_step, is_long, stage_seed
 from vgg_jax.training.rates import after_validation, rate_at, with_rate
 from vgg_jax.training.stage_checkpoint import Progress, save, start_or_resume
-from vgg_jax.training.state import Params, TrainState, multiply_adds
-from vgg_jax.training.step import Objective
+from vgg_jax.training.state import Params, TrainState
 from vgg_jax.training.validation import make_validation
 from vgg_jax.weights.load import model_fields
 
 logger = logging.getLogger(__name__)
 
-_LONG = 1e12  # floating-point operations of a step on a CPU device
 _POLL = 5e-4  # seconds between looks at a running step
 
 Config = Any  # an ml_collections.ConfigDict; the loop is the lowest floor that sees one
@@ -55,27 +52,14 @@ def run_stage(
     """Train a stage to its end in ``directory``, going on from its latest checkpoint if there is one.
 
     start: gives the params that a fresh run begins with, and in words where they come from; the words are saved in
-    each checkpoint. Raises InputError for bad input and for a loss that is not finite, and `signals.Stopped` when the
-    run was told to stop; then it has saved the newest finished step.
+    each checkpoint. Raises InputError for bad input, for too little memory and for a loss that is not finite, and
+    `signals.Stopped` when the run was told to stop; then it has saved the newest finished step.
     """
     stage, train = config.stages[name], config.train
-    sgd = optimizer.sgd(stage.learning_rate, **config.optimizer)
-    seed = stage_seed(config.seed, name)
-    colour = inputs.statistics
-    objective = Objective(
-        model, colour and colour.eigenvalues, colour and colour.eigenvectors, seed, stage.train_layers
-    )
-    droppable = _is_long(model, train.batch_size)
-    train_step = parallel.parallel_train_step(
-        *(objective, sgd, inputs.mesh),
-        batch_size=train.batch_size,
-        micro_batches=train.micro_batches,
-        reduction=train.reduction,
-        donate=not droppable,
-        skip_nonfinite=train.skip_nonfinite > 0,
-    )
+    droppable = is_long(model, train.batch_size)
+    train_step = fitting_step(config, name, model, inputs.statistics, inputs.mesh, donate=not droppable)
     with checkpoint.open_checkpoints(directory / "checkpoints") as manager:
-        state, progress, init = start_or_resume(manager, start, sgd, stage, model, inputs.mesh)
+        state, progress, init = start_or_resume(config, name, manager, start, model, inputs.mesh)
         if (progress.rate.finished or progress.step >= stage.steps) and not progress.validation_due:
             return
         info = {
@@ -85,7 +69,7 @@ def run_stage(
         bad_images = directory.parent / BAD_IMAGES_FILE  # one list for the chain
         batches = stage_batches(
             *(config, stage, inputs.train),
-            seed=seed,
+            seed=stage_seed(config.seed, name),
             first_step=progress.step,
             bad_images=bad_images,
         )
@@ -237,19 +221,6 @@ def _validated(run: _Run, params: Params, progress: Progress, step: int, on_sche
     if not on_schedule:
         return val["top1_error"], progress
     return val["top1_error"], after_validation(run.config, run.stage, progress, val["top1_error"], train_error)
-
-
-def _is_long(model: VGG, batch_size: int) -> bool:
-    """Whether a step takes so long (some 10 s) that a run told to stop must not wait for its end.
-
-    Keeping the state before it costs memory and time, for nothing in a short step.
-    """
-    return jax.default_backend() == "cpu" and 6 * multiply_adds(model) * batch_size > _LONG * jax.device_count()
-
-
-def stage_seed(seed: int, stage: str) -> int:
-    """A seed for a stage's data, dropout and colours: positions begin at 0 in each stage, draws must not repeat."""
-    return int(np.random.SeedSequence([seed, zlib.crc32(stage.encode())]).generate_state(1)[0])
 
 
 def _check_finite(what: str, value: float, step: int, stage: Config) -> None:

@@ -139,6 +139,11 @@ def replicated_shapes(tree: Tree, mesh: Mesh) -> Tree:
     return jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=sharding), tree)
 
 
+def sharded_shape(shape: tuple[int, ...], dtype: Any, mesh: Mesh) -> jax.ShapeDtypeStruct:
+    """The shape of an array as `shard_batch` splits it."""
+    return jax.ShapeDtypeStruct(shape, dtype, sharding=NamedSharding(mesh, P(AXIS)))
+
+
 def shard_batch(batch: dict[str, np.ndarray], mesh: Mesh) -> Batch:
     """This process's block of a global batch -> arrays that are split over all devices by their first axis."""
     sharding = NamedSharding(mesh, P(AXIS))

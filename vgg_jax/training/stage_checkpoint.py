@@ -12,7 +12,8 @@ from vgg_jax.errors import InputError
 from vgg_jax.model import VGG
 from vgg_jax.optimizer import RateState
 from vgg_jax.training import parallel
-from vgg_jax.training.state import Params, TrainState, init_state, params_shapes
+from vgg_jax.training.program import stage_optimizer, state_shapes
+from vgg_jax.training.state import Params, TrainState, init_state
 from vgg_jax.weights.load import model_fields
 
 logger = logging.getLogger(__name__)
@@ -61,7 +62,7 @@ def save(
 
 
 def start_or_resume(
-    manager: Any, start: Callable[[], tuple[Params, str]], sgd: Any, stage: Any, model: VGG, mesh: Mesh
+    config: Any, name: str, manager: Any, start: Callable[[], tuple[Params, str]], model: VGG, mesh: Mesh
 ) -> tuple[TrainState, Progress, str]:
     """State, progress and the words for where the params came from."""
     directory = manager.directory
@@ -69,15 +70,15 @@ def start_or_resume(
     if step is None:
         params, init = start()
         logger.info("a fresh start from %s", init)
-        state = parallel.replicate(init_state(params, sgd, stage.train_layers), mesh)
+        stage = config.stages[name]
+        state = parallel.replicate(init_state(params, stage_optimizer(config, name), stage.train_layers), mesh)
         return state, Progress(0, RateState(stage.learning_rate)), init
     info = checkpoint.read_info(directory, step)
     saved, now = info["model"], _listed(model_fields(model))
     differing = [f"{k}: checkpoint {saved.get(k)}, now {v}" for k, v in now.items() if saved.get(k) != v]
     if differing:
         raise InputError(f"the checkpoint in {directory} is of another model: {'; '.join(differing)}")
-    fresh = jax.eval_shape(lambda params: init_state(params, sgd, stage.train_layers), params_shapes(model))
-    shapes = parallel.replicated_shapes(fresh, mesh)
+    shapes = state_shapes(config, name, model, mesh)
     targets = {"params": shapes.params, "optimizer": {"step": shapes.step, "opt_state": shapes.opt_state}}
     restored = checkpoint.restore(directory, step, targets)
     logger.info("%s: resumed at step %d", info["stage"], step)

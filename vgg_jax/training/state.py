@@ -49,12 +49,16 @@ def multiply_adds(model: VGG, size: tuple[int, int] | None = None) -> int:
 
     size: height and width of a whole image for the dense form, as if padded sides were free; the crop's if not given.
     """
+    return sum(multiply_adds_of(model, size).values())
+
+
+def multiply_adds_of(model: VGG, size: tuple[int, int] | None = None) -> dict[str, int]:
+    """`multiply_adds` of each layer."""
     height, width = size or (model.crop_size, model.crop_size)
-    total = 0
-    for name, layer in params_shapes(model).items():
-        positions = (map_side(model, name, height), map_side(model, name, width))
-        total += math.prod(layer["kernel"].shape) * math.prod(positions)
-    return total
+    return {
+        name: math.prod(layer["kernel"].shape) * map_side(model, name, height) * map_side(model, name, width)
+        for name, layer in params_shapes(model).items()
+    }
 
 
 def init_state(params: Params, optimizer: optax.GradientTransformation, trained: str = "all") -> TrainState:

@@ -14,7 +14,7 @@ from vgg_jax.report import write_atomically
 # Fields that may change between runs of one workdir: they do not touch the numbers.
 FREE_FIELDS = (
     *("data.path", "data.workers", "data.threads", "eval.batch_size"),
-    *("train.micro_batches", "train.log_every", "train.checkpoint_every", "train.on_save_error"),
+    *("train.micro_batches", "train.remat", "train.log_every", "train.checkpoint_every", "train.on_save_error"),
 )
 
 # Fields that older workdirs lack, with what their runs did.
@@ -44,9 +44,10 @@ def locked(workdir: Path) -> Iterator[None]:
 def check_identity(workdir: Path, config: dict[str, Any]) -> None:
     """Save the config on first use; later stop with a list of the fields that differ from the saved one.
 
-    Free to differ: workers, data path, logging and micro-batches. The chain may grow at its end, a stage's steps may
-    grow, a stage that the saved chain does not run may be changed, train.skip_nonfinite may grow, and data.on_error may
-    turn to skip or skip:FILE: until then nothing else was skipped. Before the first checkpoint everything is free.
+    Free to differ: workers, data path, logging, micro-batches, rematerialisation. The chain may grow at its end, a
+    stage's steps may grow, a stage that the saved chain does not run may be changed, train.skip_nonfinite may grow, and
+    data.on_error may turn to skip or skip:FILE: until then nothing else was skipped. Before the first checkpoint
+    everything is free.
     """
     if differing := differing_fields(workdir, config):
         raise InputError(
