@@ -1,16 +1,22 @@
 """Programs are kept for the next process, torn ones removed, and a run compiles nothing twice."""
 
+import contextlib
 import os
 import subprocess
 import sys
 
 import jax
 import pytest
+from jax.experimental.compilation_cache import compilation_cache
 from running_scripts import REPOSITORY
+from tiny_training import make_config
 
 from vgg_jax import compilation
-from vgg_jax.compilation import use_persistent_cache
+from vgg_jax.compilation import counted_compilations, use_persistent_cache
 from vgg_jax.errors import InputError
+from vgg_jax.training.chain import run_chain
+
+STAGES = ("s256", "s384", "jitter")
 
 COUNT = """
 import jax, sys
@@ -88,3 +94,30 @@ def test_the_default_is_the_users_cache_folder(tmp_path, settings, monkeypatch):
     monkeypatch.setattr(compilation, "_WORTH_KEEPING", jax.config.jax_persistent_cache_min_compile_time_secs)
     assert use_persistent_cache() == tmp_path / "vgg_jax" / "xla"
     assert jax.config.jax_compilation_cache_dir == str(tmp_path / "vgg_jax" / "xla")
+
+
+@contextlib.contextmanager
+def fresh_cache(folder):
+    """An empty cache that takes everything, also what jax thinks too quick to keep; nothing compiled before serves."""
+    settings = {"jax_compilation_cache_dir": str(folder), "jax_persistent_cache_min_compile_time_secs": 0.0}
+    before = {name: getattr(jax.config, name) for name in settings}
+    jax.clear_caches()
+    compilation_cache.reset_cache()
+    for name, value in settings.items():
+        jax.config.update(name, value)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            jax.config.update(name, value)
+        compilation_cache.reset_cache()
+
+
+def test_a_chain_compiles_nothing_twice(pictures, quick_compilation, tmp_path):
+    """Its stages share the program of the step and of the validation: the cache, new and taking all, gives them."""
+    config = make_config(pictures, *STAGES, **{f"stages__{name}__steps": 2 for name in STAGES})
+    with fresh_cache(tmp_path / "programs"), counted_compilations() as counted:
+        run_chain(config, tmp_path / "run")
+    programs = ("jit(train_step)", "jit(eval_step)", "jit(draw_params)")
+    assert [(counted.compiled[name], counted.served[name]) for name in programs] == [(1, 2), (1, 2), (1, 2)]
+    assert counted.compiled.total() == len(list((tmp_path / "programs").glob("*-cache")))

@@ -48,7 +48,7 @@ def compare(width: float, crop: int, batch_size: int, count: int) -> dict[str, A
 
         def gradients(params: Any, parts: Any, add_up: Any = add_up) -> Any:
             return add_up(
-                lambda part: jax.grad(lambda p: loss_sums(Objective(model), p, part)[0])(params), parts, count
+                lambda part: jax.grad(lambda p: loss_sums(Objective(model), p, part, 0)[0])(params), parts, count
             )
 
         start = time.perf_counter()

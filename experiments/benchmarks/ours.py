@@ -109,11 +109,11 @@ def train(model: VGG, images: np.ndarray, labels: np.ndarray, variant: Variant) 
     batch = {"image": jnp.asarray(images), "label": jnp.asarray(labels), "index": jnp.arange(len(images))}
     jitted = jax.jit(step, donate_argnums=0 if variant.donate else (), compiler_options=options(variant))
     with pool_of(variant):
-        program = jitted.lower(state, batch).compile()
+        program = jitted.lower(state, batch, np.uint32(0)).compile()
 
     def side() -> None:
         nonlocal state
-        state, metrics = program(state, batch)
+        state, metrics = program(state, batch, np.uint32(0))
         metrics["loss"].block_until_ready()
 
     return side, program_bytes(program)

@@ -39,15 +39,15 @@ def test_a_good_step_computes_what_it_did():
     with jax.debug_nans(True):
         assert data_mesh().size == 1
         watched = step()
-        results = watched(start, shard_batch(BATCH, MESH))
-    expected = step()(start, shard_batch(BATCH, MESH))
+        results = watched(start, shard_batch(BATCH, MESH), 0)
+    expected = step()(start, shard_batch(BATCH, MESH), 0)
     for ours, theirs in zip(jax.tree.leaves(results), jax.tree.leaves(expected), strict=True):
         np.testing.assert_array_equal(ours, theirs)
 
 
 @pytest.mark.parametrize("value, named", [(-1.0, r"\(nan\) encountered in log"), (0.0, r"\(inf\) encountered in log")])
 def test_the_operation_is_named_at_any_call(monkeypatch, value, named):
-    def logarithms(state, batch, **_):
+    def logarithms(state, batch, seed, **_):
         return state + jnp.log(jnp.abs(batch)).sum(), {"loss": jnp.log(batch).sum()}
 
     monkeypatch.setattr(parallel, "train_step", logarithms)
@@ -55,10 +55,10 @@ def test_the_operation_is_named_at_any_call(monkeypatch, value, named):
         watched = step()
         good, bad = jnp.ones(3), jnp.array([1.0, value, 1.0])
         for _ in range(3):
-            state, metrics = watched(jnp.zeros(()), good)
+            state, metrics = watched(jnp.zeros(()), good, 0)
             assert (float(state), float(metrics["loss"])) == (0.0, 0.0)
             with pytest.raises(FloatingPointError, match=named):
-                watched(state, bad)
+                watched(state, bad, 0)
 
 
 CONFIG = """

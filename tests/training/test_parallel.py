@@ -75,7 +75,7 @@ def mesh_of(devices):
 def train_step_on(devices, reduction="ordered", dtype="float32", trained="all", donate=True):
     """Dropout and colour shift are on."""
     colours = IMAGENET_STATISTICS.eigenvalues, IMAGENET_STATISTICS.eigenvectors
-    objective = Objective(net(dtype=jnp.dtype(dtype)), *colours, 0, trained)
+    objective = Objective(net(dtype=jnp.dtype(dtype)), *colours, trained)
     options = {"batch_size": BATCH, "micro_batches": 8, "reduction": reduction, "donate": donate}
     return parallel_train_step(objective, sgd(1e-2), mesh_of(devices), **options)
 
@@ -88,7 +88,7 @@ def train(devices, steps, *, params=None, **options):
     losses = []
     for batch in batches()[:steps]:
         arrays = {name: batch[name] for name in ("image", "label", "index")}
-        state, metrics = step(state, shard_batch(arrays, mesh))
+        state, metrics = step(state, shard_batch(arrays, mesh), 0)
         losses.append(float(metrics["loss"]))
     return jax.tree.map(np.asarray, state.params), losses
 

@@ -23,7 +23,7 @@ def compiled(model, micro_batches=1, remat=False):
     step = parallel_train_step(
         Objective(model, remat=remat), sgd(1e-2), MESH, batch_size=BATCH, micro_batches=micro_batches, donate=False
     )
-    return step.lower(start(model), batch()).compile()
+    return step.lower(start(model), batch(), 0).compile()
 
 
 @functools.cache
@@ -58,7 +58,7 @@ def test_rematerialisation_takes_less_memory():
 
 
 def test_rematerialisation_keeps_the_bits():
-    results = [compiled(MODEL, remat=remat)(start(MODEL), batch()) for remat in (False, True)]
+    results = [compiled(MODEL, remat=remat)(start(MODEL), batch(), 0) for remat in (False, True)]
     for kept, computed_again in zip(*map(jax.tree.leaves, results), strict=True):
         np.testing.assert_array_equal(kept, computed_again)
 

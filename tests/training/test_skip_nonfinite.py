@@ -53,7 +53,7 @@ def train(devices, batches, skip=True, rates=None):
         if rates:
             hyperparams = {"learning_rate": replicate(np.float32(rates[i]), mesh(devices))}
             state = state._replace(opt_state=state.opt_state._replace(hyperparams=hyperparams))
-        state, measured = step_on(devices, skip)(state, shard_batch(one, mesh(devices)))
+        state, measured = step_on(devices, skip)(state, shard_batch(one, mesh(devices)), 0)
         metrics.append({key: float(value) for key, value in measured.items()})
     return jax.tree.map(np.asarray, state), metrics
 

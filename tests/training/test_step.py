@@ -36,11 +36,11 @@ def draw_batch(seed=0, size=BATCH, num_classes=4):
     }
 
 
-@functools.partial(jax.jit, static_argnames=("model", "colours", "seed", "trained", "micro_batches", "batch_size"))
+@functools.partial(jax.jit, static_argnames=("model", "colours", "trained", "micro_batches", "batch_size"))
 def jitted_step(state, batch, *, model, colours=(None, None), seed=0, trained="all", micro_batches=1, batch_size=BATCH):
-    objective = Objective(model, *colours, seed, trained)
+    objective = Objective(model, *colours, trained)
     options = {"batch_size": batch_size, "micro_batches": micro_batches}
-    return train_step(state, batch, objective=objective, optimizer=plain(), **options)
+    return train_step(state, batch, seed, objective=objective, optimizer=plain(), **options)
 
 
 def plain():

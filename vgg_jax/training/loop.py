@@ -22,7 +22,7 @@ from vgg_jax.progress import progress_bar
 from vgg_jax.training import parallel
 from vgg_jax.training.batches import stage_batches
 from vgg_jax.training.log import StageLog
-from vgg_jax.training.program import fitting_step, is_long, stage_seed
+from vgg_jax.training.program import StageStep, fitting_step, is_long, stage_seed
 from vgg_jax.training.rates import after_validation, rate_at, with_rate
 from vgg_jax.training.stage_checkpoint import Progress, save, start_or_resume
 from vgg_jax.training.state import Params, TrainState
@@ -93,9 +93,7 @@ class _Run(NamedTuple):
     droppable: bool  # a running step can be given up, because the state before it is kept
 
 
-def _train(
-    run: _Run, train_step: parallel.Step, state: TrainState, progress: Progress, batches: Any, mesh: Mesh
-) -> None:
+def _train(run: _Run, train_step: StageStep, state: TrainState, progress: Progress, batches: Any, mesh: Mesh) -> None:
     train, stage = run.config.train, run.stage
     validate_every = train.validate_every or run.epoch_steps
     window: list[dict[str, float]] = []  # metrics since the last log row

@@ -21,7 +21,7 @@ from vgg_jax.training.step import Batch, Objective, Tree, eval_step, train_step
 AXIS = "data"
 REDUCTIONS = ("ordered", "all_reduce")
 
-Step = Callable[[TrainState, Batch], tuple[TrainState, dict[str, Array]]]
+Step = Callable[[TrainState, Batch, Any], tuple[TrainState, dict[str, Array]]]
 
 
 def data_mesh() -> Mesh:
@@ -45,7 +45,7 @@ def parallel_train_step(
     donate: bool = True,
     skip_nonfinite: bool = False,
 ) -> Step:
-    """The jitted step over a mesh: state replicated, batch split; gradients reduced in float32.
+    """The jitted step of (state, batch, seed) over a mesh: state replicated, batch split; gradients summed in float32.
 
     reduction: "ordered" adds the gradients of the micro-batches in one fixed order, so that the result has the same
         bits on 1, 2, 4, ... devices; "all_reduce" leaves the order to the machine, which can be faster.
@@ -68,7 +68,7 @@ def parallel_train_step(
         return _explained(step)
     all_reduce = _ordered_all_reduce if reduction == "ordered" else _plain_all_reduce
     step = functools.partial(step, varying=_varying, all_reduce=all_reduce)
-    sharded = jax.shard_map(step, mesh=mesh, in_specs=(P(), P(AXIS)), out_specs=(P(), P()))
+    sharded = jax.shard_map(step, mesh=mesh, in_specs=(P(), P(AXIS), P()), out_specs=(P(), P()))
     return jax.jit(sharded, donate_argnums=0 if donate else (), compiler_options=compiler_options())
 
 
@@ -85,12 +85,12 @@ def _explained(step: Step) -> Step:
     """
     jitted = jax.jit(step, compiler_options=compiler_options())
 
-    def checked(state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, Array]]:
+    def checked(state: TrainState, batch: Batch, seed: Any) -> tuple[TrainState, dict[str, Array]]:
         with jax.debug_nans(False), jax.debug_infs(False):
-            new, metrics = jitted(state, batch)
+            new, metrics = jitted(state, batch, seed)
         if not all(bool(jnp.isfinite(a).all()) for a in jax.tree.leaves((new, metrics))):
             with jax.debug_nans(True), jax.debug_infs(True):
-                step(state, batch)
+                step(state, batch, seed)
             raise FloatingPointError("invalid value in the compiled step alone, not in its operations one by one")
         return new, metrics
 

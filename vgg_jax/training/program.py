@@ -1,10 +1,12 @@
 """A stage's training step: made from the config, and compiled before the first batch is waited for."""
 
 import zlib
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import numpy as np
+from jax import Array
 from jax.sharding import Mesh
 
 from vgg_jax import optimizer
@@ -13,23 +15,29 @@ from vgg_jax.model import VGG
 from vgg_jax.training import parallel
 from vgg_jax.training.estimate import check_fits, device_memory, step_memory
 from vgg_jax.training.state import TrainState, init_state, multiply_adds, params_shapes
-from vgg_jax.training.step import Objective
+from vgg_jax.training.step import Batch, Objective
 
 _LONG = 1e12  # floating-point operations of a step on a CPU device
 
 Config = Any
+StageStep = Callable[[TrainState, Batch], tuple[TrainState, dict[str, Array]]]
 
 
 def fitting_step(
     config: Config, name: str, model: VGG, statistics: ColourStatistics | None, mesh: Mesh, *, donate: bool
-) -> parallel.Step:
-    """The compiled step of a stage; raises InputError where the devices have not the memory for it."""
+) -> StageStep:
+    """The compiled step of a stage; raises InputError where the devices have not the memory for it.
+
+    The seed is an argument of what is compiled, so that stages which differ in no more share a program.
+    """
+    seed = np.uint32(stage_seed(config.seed, name))
     if parallel.looks_for_nans():  # it is run again operation by operation
-        return training_step(config, name, model, statistics, mesh, donate=donate)
+        step = training_step(config, name, model, statistics, mesh, donate=donate)
+        return lambda state, batch: step(state, batch, seed)
     available = device_memory()
     compiled = lowered_step(config, name, model, statistics, mesh, donate=donate).compile()
     check_fits(name, config, step_memory(compiled, batch_bytes(config, mesh)), available)
-    return compiled
+    return lambda state, batch: compiled(state, batch, seed)
 
 
 def lowered_step(
@@ -38,7 +46,7 @@ def lowered_step(
     """The step of a stage, ready to be compiled for the shapes of its state and batches; nothing is computed."""
     step = training_step(config, name, model, statistics, mesh, donate=donate)
     state, batch = state_shapes(config, name, model, mesh), batch_shapes(config, mesh)
-    return step.lower(state, batch)  # type: ignore[attr-defined]
+    return step.lower(state, batch, np.uint32(0))  # type: ignore[attr-defined]
 
 
 def training_step(
@@ -48,7 +56,7 @@ def training_step(
     stage, train = config.stages[name], config.train
     colours = statistics and statistics.eigenvalues, statistics and statistics.eigenvectors
     return parallel.parallel_train_step(
-        Objective(model, *colours, stage_seed(config.seed, name), stage.train_layers, train.remat),
+        Objective(model, *colours, stage.train_layers, train.remat),
         *(stage_optimizer(config, name), mesh),
         batch_size=train.batch_size,
         micro_batches=train.micro_batches,

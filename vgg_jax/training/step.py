@@ -18,7 +18,7 @@ Batch = dict[str, Array]  # "image" uint8 [N, crop, crop, 3], "label" int32 [N],
 
 
 class Objective(NamedTuple):
-    """What a step minimises: a model, its colour augmentation, the seed of its randomness and the layers that learn.
+    """What a step minimises: a model, its colour augmentation and the layers that learn.
 
     eigenvalues [3] and eigenvectors [3, 3] of the training set's RGB in [0, 1], or None for no colour shift. remat:
     less memory for 4% more operations (net D), see `VGG.__call__`; the values are the same.
@@ -27,17 +27,16 @@ class Objective(NamedTuple):
     model: VGG
     eigenvalues: Any = None
     eigenvectors: Any = None
-    seed: int = 0
     trained: str = "all"
     remat: bool = False
 
 
-def loss_sums(objective: Objective, params: Params, batch: Batch) -> tuple[Array, dict[str, Array]]:
+def loss_sums(objective: Objective, params: Params, batch: Batch, seed: Array | int) -> tuple[Array, dict[str, Array]]:
     """Sum of the loss over a batch, and sums for the log: {"loss", "top1_correct", "top5_correct"}.
 
     An example's dropout and colour shift depend on the seed and its global position alone.
     """
-    dropout_key, colour_key = jax.random.split(jax.random.key(objective.seed))
+    dropout_key, colour_key = jax.random.split(jax.random.key(seed))
     images = batch["image"]
     if objective.eigenvalues is not None:
         eigenvalues, eigenvectors = (
@@ -59,6 +58,7 @@ def identity(tree: Tree) -> Tree:
 def train_step(
     state: TrainState,
     batch: Batch,
+    seed: Array | int,
     *,
     objective: Objective,
     optimizer: optax.GradientTransformationExtraArgs,
@@ -72,6 +72,7 @@ def train_step(
 
     batch: this device's share of the global batch of ``batch_size`` examples, its gradient summed over
         ``micro_batches`` equal parts (a power of two) in a fixed order.
+    seed: uint32, of dropout and colour shift.
     skip_nonfinite: where the loss or the update is not finite, which a gradient that is not makes it, the state stays
         but for its step, and the further metric "skipped" is 1.
     varying, all_reduce: mark a tree as different on each device, sum one over all devices.
@@ -82,7 +83,7 @@ def train_step(
     @jax.jit  # traced once, not once a micro-batch
     def gradients(micro_batch: Batch) -> Tree:
         def mean_loss(layers: Params) -> tuple[Array, dict[str, Array]]:
-            loss, sums = loss_sums(objective, {**frozen_here, **layers}, micro_batch)
+            loss, sums = loss_sums(objective, {**frozen_here, **layers}, micro_batch, seed)
             return loss / batch_size, sums
 
         grads, sums = jax.grad(mean_loss, has_aux=True)(trained_here)
