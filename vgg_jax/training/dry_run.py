@@ -142,7 +142,7 @@ def stages_table(model: VGG, stages: Sequence[StageEstimate], batch_size: int, a
     header = ["stage", "steps left", "images a step", "GFLOP a step", "memory a device", "s a step", "time left"]
     lines = [
         [
-            *(stage.stage, f"{stage.steps}", f"{batch_size}", f"{stage.operations / 1e9:.4g}"),
+            *(stage.stage, f"{stage.steps}", f"{batch_size}", f"{stage.operations / 1e9:,.2f}"),
             *(gigabytes(stage.memory.peak), _at_least(stage, f"{stage.seconds:.3g}")),
             _at_least(stage, str(datetime.timedelta(seconds=round(stage.total_seconds)))),
         ]
