@@ -57,7 +57,7 @@ def base() -> ConfigDict:
             "train": {
                 "batch_size": 256,
                 "micro_batches": 8,
-                "reduction": "ordered",  # ordered: same bits on any number of devices | all_reduce
+                "reduction": "ordered",  # same bits on any device count | ordered_bf16, half the bytes | all_reduce
                 "colour_shift": True,
                 "validate_every": 0,  # steps; 0: once an epoch
                 "checkpoint_every": 0,  # steps between validations too; 0: at validations alone

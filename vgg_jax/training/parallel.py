@@ -2,13 +2,13 @@
 
 import functools
 from collections.abc import Callable
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 from jax import Array, lax
+from jax.flatten_util import ravel_pytree
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
@@ -19,8 +19,10 @@ from vgg_jax.training.state import TrainState
 from vgg_jax.training.step import Batch, Objective, Tree, eval_step, train_step
 
 AXIS = "data"
-REDUCTIONS = ("ordered", "all_reduce")
+REDUCTIONS = ("ordered", "ordered_bf16", "all_reduce")
+_SMALL = 2**18  # elements; arrays below it are exchanged together, because each exchange has a latency of its own
 
+Collective = Callable[[Array], Array]
 Step = Callable[[TrainState, Batch], tuple[TrainState, dict[str, Array]]]
 
 
@@ -48,7 +50,9 @@ def parallel_train_step(
     """The jitted step over a mesh: state replicated, batch split; gradients reduced in float32.
 
     reduction: "ordered" adds the gradients of the micro-batches in one fixed order, so that the result has the same
-        bits on 1, 2, 4, ... devices; "all_reduce" leaves the order to the machine, which can be faster.
+        bits on 1, 2, 4, ... devices; "ordered_bf16" sends them in bfloat16 (half the bytes; the sums stay float32): the
+        same bits in every run, but other bits on another number of devices, and on one nothing is sent or rounded;
+        "all_reduce" leaves the order to the machine.
     donate: whether the new state takes the place of the old one in memory.
     skip_nonfinite: see `train_step`.
     With jax_debug_nans, on one device: FloatingPointError names the first operation whose result is not finite.
@@ -66,8 +70,7 @@ def parallel_train_step(
     )
     if looks_for_nans() and devices == 1:
         return _explained(step)
-    all_reduce = _ordered_all_reduce if reduction == "ordered" else _plain_all_reduce
-    step = functools.partial(step, varying=_varying, all_reduce=all_reduce)
+    step = functools.partial(step, varying=_varying, all_reduce=all_reduce(reduction))
     sharded = jax.shard_map(step, mesh=mesh, in_specs=(P(), P(AXIS)), out_specs=(P(), P()))
     return jax.jit(sharded, donate_argnums=0 if donate else (), compiler_options=compiler_options())
 
@@ -145,6 +148,16 @@ def shard_batch(batch: dict[str, np.ndarray], mesh: Mesh) -> Batch:
     return {name: jax.make_array_from_process_local_data(sharding, a) for name, a in batch.items()}
 
 
+def all_reduce(reduction: str) -> Callable[[Tree], Tree]:
+    """The sum over devices of a pair of trees, gradients and sums for the log, inside `shard_map`; see REDUCTIONS."""
+    ways: dict[str, Callable[[Tree], Tree]] = {
+        "ordered": _ordered_all_reduce,
+        "ordered_bf16": _ordered_bf16,
+        "all_reduce": _plain_all_reduce,
+    }
+    return ways[reduction]
+
+
 def _varying(tree: Tree) -> Tree:
     # A gradient with respect to a replicated value would be summed over devices by itself, in no fixed order.
     return jax.tree.map(lambda a: lax.pcast(a, AXIS, to="varying"), tree)
@@ -154,20 +167,46 @@ def _plain_all_reduce(tree: Tree) -> Tree:
     return jax.tree.map(lambda a: lax.psum(a, AXIS), tree)
 
 
-def _ordered_all_reduce(tree: Tree) -> Tree:
-    """Sum over devices in a fixed binary-tree order, at the traffic of a ring all-reduce.
+def _as_it_is(collective: Collective, x: Array) -> Array:
+    return collective(x)
+
+
+def _in_bf16(collective: Collective, x: Array) -> Array:
+    # As bits, because XLA's CPU backend widens bfloat16 to float32 before a collective.
+    bits = lax.bitcast_convert_type(x.astype(jnp.bfloat16), jnp.uint16)
+    return lax.bitcast_convert_type(collective(bits), jnp.bfloat16).astype(x.dtype)
+
+
+def _ordered_all_reduce(tree: Tree, send: Callable[[Collective, Array], Array] = _as_it_is) -> Tree:
+    """Sum over devices in a fixed order; ``send`` says in what form arrays travel.
+
+    A large array travels as soon as the backward pass has made it, fc8's kernel first; the small ones in one exchange.
+    """
+    if lax.axis_size(AXIS) == 1:
+        return _plain_all_reduce(tree)
+    leaves, structure = jax.tree.flatten(tree)
+    together, apart = ravel_pytree([x for x in leaves if x.size < _SMALL])
+    small = iter(apart(_ordered_sum(together, send)))
+    sums = [next(small) if x.size < _SMALL else _ordered_sum(x, send) for x in leaves]
+    return jax.tree.unflatten(structure, sums)
+
+
+def _ordered_bf16(grads_and_sums: tuple[Tree, Tree]) -> tuple[Tree, Tree]:
+    """Gradients travel in bfloat16; the sums for the log, counts among them, as they are."""
+    grads, sums = grads_and_sums
+    return _ordered_all_reduce(grads, _in_bf16), _ordered_all_reduce(sums)
+
+
+def _ordered_sum(x: Array, send: Callable[[Collective, Array], Array]) -> Array:
+    """Sum over devices in a fixed binary-tree order; a device sends as many bytes as in a ring all-reduce.
 
     Each device receives all devices' values of its own slice, adds them up in order, and gives the slice to all.
     """
     devices = lax.axis_size(AXIS)
-
-    def reduce(x: Array) -> Array:
-        slices = jnp.pad(x.reshape(-1), (0, -x.size % devices)).reshape(devices, -1)
-        mine = lax.all_to_all(slices, AXIS, split_axis=0, concat_axis=0)  # [devices, slice]
-        while len(mine) > 1:
-            mine = mine.reshape(-1, 2, mine.shape[-1])
-            mine = mine[:, 0] + mine[:, 1]
-        whole: Any = lax.all_gather(mine[0], AXIS, tiled=True, to="invarying")
-        return whole[: x.size].reshape(x.shape)
-
-    return jax.tree.map(reduce, tree)
+    slices = jnp.pad(x.reshape(-1), (0, -x.size % devices)).reshape(devices, -1)
+    mine = send(functools.partial(lax.all_to_all, axis_name=AXIS, split_axis=0, concat_axis=0), slices)
+    while len(mine) > 1:
+        mine = mine.reshape(-1, 2, mine.shape[-1])
+        mine = mine[:, 0] + mine[:, 1]
+    whole = send(functools.partial(lax.all_gather, axis_name=AXIS, tiled=True, to="invarying"), mine[0])
+    return whole[: x.size].reshape(x.shape)
