@@ -1,6 +1,7 @@
 import functools
 import io
 import itertools
+import math
 import subprocess
 import sys
 from pathlib import Path
@@ -134,10 +135,12 @@ def test_an_all_reduce_is_close_after_one_step(devices):
     assert largest_difference(after, train(1, 1, params=late)[0]) < 1e-6
 
 
-def reduced(reduction, devices, trees):
-    """A tree of float32 arrays, one a device along their first axis -> their sum."""
-    local = lambda tree: all_reduce(reduction)(jax.tree.map(lambda a: a[0], tree))  # noqa: E731
-    return jax.jit(jax.shard_map(local, mesh=mesh_of(devices), in_specs=P("data"), out_specs=P()))(trees)
+def reduced(reduction, shape, trees):
+    """A tree of float32 arrays, one a device along their first axis -> their sum; shape: (processes and) devices."""
+    axes = ("process", "data")[-len(shape) :]
+    mesh = Mesh(np.array(jax.devices()[: math.prod(shape)]).reshape(shape), axes)
+    local = lambda tree: all_reduce(reduction, axes)(jax.tree.map(lambda a: a[0], tree))  # noqa: E731
+    return jax.jit(jax.shard_map(local, mesh=mesh, in_specs=P(axes), out_specs=P()))(trees)
 
 
 @pytest.fixture(scope="module")
@@ -161,27 +164,29 @@ def in_bf16(a):
     return a.astype(ml_dtypes.bfloat16).astype(np.float32)
 
 
-def test_ordered_sums_are_those_of_numpy(gradients):
-    ours, theirs = reduced("ordered", 8, gradients), jax.tree.map(tree_sum, gradients)
+@pytest.mark.parametrize("shape", [(8,), (2, 4)])
+def test_ordered_sums_are_those_of_numpy(gradients, shape):
+    ours, theirs = reduced("ordered", shape, gradients), jax.tree.map(tree_sum, gradients)
     jax.tree.map(np.testing.assert_array_equal, ours, theirs)
 
 
-def test_bf16_rounds_what_travels_and_sums_in_float32(gradients):
-    ours, sums = reduced("ordered_bf16", 8, gradients)
-    jax.tree.map(
-        np.testing.assert_array_equal, ours, {k: in_bf16(tree_sum(in_bf16(a))) for k, a in gradients[0].items()}
-    )
+@pytest.mark.parametrize("shape", [(8,), (2, 4)])
+def test_bf16_rounds_what_travels_and_sums_in_float32(gradients, shape):
+    ours, sums = reduced("ordered_bf16", shape, gradients)
     jax.tree.map(np.testing.assert_array_equal, sums, jax.tree.map(tree_sum, gradients[1]))
-    for name, a in gradients[0].items():  # a rounding of each term, and one of the sum; float32's own are far smaller
-        exact, sizes = a.astype(np.float64).sum(axis=0), np.abs(a).sum(axis=0)
-        bound = BFLOAT16 * (sizes + np.abs(exact) + BFLOAT16 * sizes) * (1 + SAME_PROGRAM)
-        assert (np.abs(ours[name] - exact) <= bound).all()
+    for name, a in gradients[0].items():
+        theirs, sizes = a, np.abs(a.astype(np.float64)).sum(axis=0)
+        for devices in reversed(shape):
+            theirs = np.stack([tree_sum(part) for part in in_bf16(theirs).reshape(-1, devices, *a.shape[1:])])
+        np.testing.assert_array_equal(ours[name], in_bf16(theirs[0]))
+        roundings = (1 + BFLOAT16) ** (len(shape) + 1) - 1  # of each term, of processes' sums, of the sum
+        assert (np.abs(ours[name] - a.sum(axis=0, dtype=np.float64)) <= roundings * sizes * (1 + SAME_PROGRAM)).all()
 
 
 @pytest.mark.parametrize("reduction", REDUCTIONS)
 def test_one_device_keeps_the_bits(gradients, reduction):
     own = jax.tree.map(lambda a: a[:1], gradients)
-    jax.tree.map(np.testing.assert_array_equal, reduced(reduction, 1, own), jax.tree.map(lambda a: a[0], own))
+    jax.tree.map(np.testing.assert_array_equal, reduced(reduction, (1,), own), jax.tree.map(lambda a: a[0], own))
 
 
 def test_a_step_in_bf16_is_close_and_the_same_each_time():

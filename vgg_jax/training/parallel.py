@@ -1,6 +1,8 @@
 """Synchronous data parallelism, applied once around the pure step (sec. 3.3)."""
 
 import functools
+import math
+from collections import Counter
 from collections.abc import Callable
 
 import jax
@@ -18,22 +20,26 @@ from vgg_jax.model import VGG
 from vgg_jax.training.state import TrainState
 from vgg_jax.training.step import Batch, Objective, Tree, eval_step, train_step
 
-AXIS = "data"
 REDUCTIONS = ("ordered", "ordered_bf16", "all_reduce")
 _SMALL = 2**18  # elements; arrays below it are exchanged together, because each exchange has a latency of its own
 
+Axes = tuple[str, ...]  # of a mesh
 Collective = Callable[[Array], Array]
 Step = Callable[[TrainState, Batch], tuple[TrainState, dict[str, Array]]]
 
 
 def data_mesh() -> Mesh:
-    """One axis over all devices, process after process, as the blocks of a global batch lie.
+    """All devices, process after process, as the blocks of a global batch lie.
 
-    Of one device with jax_debug_nans, see `parallel_train_step`.
+    One axis, or where several processes have the same number of devices, two: gradients are summed inside a process
+    first. Of one device with jax_debug_nans, see `parallel_train_step`.
     """
     devices = sorted(jax.devices(), key=lambda device: (device.process_index, device.id))
     devices = devices[:1] if looks_for_nans() else devices
-    return Mesh(np.array(devices), (AXIS,), axis_types=(AxisType.Auto,))
+    counts = Counter(device.process_index for device in devices)
+    if len(counts) > 1 and len(set(counts.values())) == 1 and len(devices) > len(counts):
+        return Mesh(np.array(devices).reshape(len(counts), -1), ("process", "data"), axis_types=(AxisType.Auto,) * 2)
+    return Mesh(np.array(devices), ("data",), axis_types=(AxisType.Auto,))
 
 
 def parallel_train_step(
@@ -70,8 +76,9 @@ def parallel_train_step(
     )
     if looks_for_nans() and devices == 1:
         return _explained(step)
-    step = functools.partial(step, varying=_varying, all_reduce=all_reduce(reduction))
-    sharded = jax.shard_map(step, mesh=mesh, in_specs=(P(), P(AXIS)), out_specs=(P(), P()))
+    axes = mesh.axis_names
+    step = functools.partial(step, varying=_varying(axes), all_reduce=all_reduce(reduction, axes))
+    sharded = jax.shard_map(step, mesh=mesh, in_specs=(P(), P(axes)), out_specs=(P(), P()))
     return jax.jit(sharded, donate_argnums=0 if donate else (), compiler_options=compiler_options())
 
 
@@ -106,10 +113,10 @@ def parallel_eval_step(model: VGG, mesh: Mesh, *, micro_batches: int = 8) -> Cal
         eval_step,
         model=model,
         micro_batches=micro_batches // mesh.size,
-        varying=_varying,
-        all_reduce=_ordered_all_reduce,
+        varying=_varying(mesh.axis_names),
+        all_reduce=functools.partial(_ordered_all_reduce, mesh.axis_names),
     )
-    sharded = jax.shard_map(step, mesh=mesh, in_specs=(P(), P(AXIS)), out_specs=P())
+    sharded = jax.shard_map(step, mesh=mesh, in_specs=(P(), P(mesh.axis_names)), out_specs=P())
     return jax.jit(sharded, compiler_options=compiler_options())
 
 
@@ -144,27 +151,27 @@ def replicated_shapes(tree: Tree, mesh: Mesh) -> Tree:
 
 def shard_batch(batch: dict[str, np.ndarray], mesh: Mesh) -> Batch:
     """This process's block of a global batch -> arrays that are split over all devices by their first axis."""
-    sharding = NamedSharding(mesh, P(AXIS))
+    sharding = NamedSharding(mesh, P(mesh.axis_names))
     return {name: jax.make_array_from_process_local_data(sharding, a) for name, a in batch.items()}
 
 
-def all_reduce(reduction: str) -> Callable[[Tree], Tree]:
+def all_reduce(reduction: str, axes: Axes) -> Callable[[Tree], Tree]:
     """The sum over devices of a pair of trees, gradients and sums for the log, inside `shard_map`; see REDUCTIONS."""
-    ways: dict[str, Callable[[Tree], Tree]] = {
+    ways: dict[str, Callable[..., Tree]] = {
         "ordered": _ordered_all_reduce,
         "ordered_bf16": _ordered_bf16,
         "all_reduce": _plain_all_reduce,
     }
-    return ways[reduction]
+    return functools.partial(ways[reduction], axes)
 
 
-def _varying(tree: Tree) -> Tree:
+def _varying(axes: Axes) -> Callable[[Tree], Tree]:
     # A gradient with respect to a replicated value would be summed over devices by itself, in no fixed order.
-    return jax.tree.map(lambda a: lax.pcast(a, AXIS, to="varying"), tree)
+    return functools.partial(jax.tree.map, lambda a: lax.pcast(a, axes, to="varying"))
 
 
-def _plain_all_reduce(tree: Tree) -> Tree:
-    return jax.tree.map(lambda a: lax.psum(a, AXIS), tree)
+def _plain_all_reduce(axes: Axes, tree: Tree) -> Tree:
+    return jax.tree.map(lambda a: lax.psum(a, axes), tree)
 
 
 def _as_it_is(collective: Collective, x: Array) -> Array:
@@ -177,36 +184,40 @@ def _in_bf16(collective: Collective, x: Array) -> Array:
     return lax.bitcast_convert_type(collective(bits), jnp.bfloat16).astype(x.dtype)
 
 
-def _ordered_all_reduce(tree: Tree, send: Callable[[Collective, Array], Array] = _as_it_is) -> Tree:
+def _ordered_all_reduce(axes: Axes, tree: Tree, send: Callable[[Collective, Array], Array] = _as_it_is) -> Tree:
     """Sum over devices in a fixed order; ``send`` says in what form arrays travel.
 
     A large array travels as soon as the backward pass has made it, fc8's kernel first; the small ones in one exchange.
     """
-    if lax.axis_size(AXIS) == 1:
-        return _plain_all_reduce(tree)
+    if math.prod(map(lax.axis_size, axes)) == 1:
+        return _plain_all_reduce(axes, tree)
     leaves, structure = jax.tree.flatten(tree)
     together, apart = ravel_pytree([x for x in leaves if x.size < _SMALL])
-    small = iter(apart(_ordered_sum(together, send)))
-    sums = [next(small) if x.size < _SMALL else _ordered_sum(x, send) for x in leaves]
+    small = iter(apart(_ordered_sum(axes, together, send)))
+    sums = [next(small) if x.size < _SMALL else _ordered_sum(axes, x, send) for x in leaves]
     return jax.tree.unflatten(structure, sums)
 
 
-def _ordered_bf16(grads_and_sums: tuple[Tree, Tree]) -> tuple[Tree, Tree]:
+def _ordered_bf16(axes: Axes, grads_and_sums: tuple[Tree, Tree]) -> tuple[Tree, Tree]:
     """Gradients travel in bfloat16; the sums for the log, counts among them, as they are."""
     grads, sums = grads_and_sums
-    return _ordered_all_reduce(grads, _in_bf16), _ordered_all_reduce(sums)
+    return _ordered_all_reduce(axes, grads, _in_bf16), _ordered_all_reduce(axes, sums)
 
 
-def _ordered_sum(x: Array, send: Callable[[Collective, Array], Array]) -> Array:
+def _ordered_sum(axes: Axes, x: Array, send: Callable[[Collective, Array], Array]) -> Array:
     """Sum over devices in a fixed binary-tree order; a device sends as many bytes as in a ring all-reduce.
 
-    Each device receives all devices' values of its own slice, adds them up in order, and gives the slice to all.
+    Each device receives all devices' values of its own slice, adds them up in order, and gives the slice to all. With
+    two axes it does so inside its process, a subtree, and then with its slice between processes.
     """
-    devices = lax.axis_size(AXIS)
-    slices = jnp.pad(x.reshape(-1), (0, -x.size % devices)).reshape(devices, -1)
-    mine = send(functools.partial(lax.all_to_all, axis_name=AXIS, split_axis=0, concat_axis=0), slices)
-    while len(mine) > 1:
-        mine = mine.reshape(-1, 2, mine.shape[-1])
-        mine = mine[:, 0] + mine[:, 1]
-    whole = send(functools.partial(lax.all_gather, axis_name=AXIS, tiled=True, to="invarying"), mine[0])
-    return whole[: x.size].reshape(x.shape)
+    mine = jnp.pad(x.reshape(-1), (0, -x.size % math.prod(map(lax.axis_size, axes))))
+    for axis in reversed(axes):
+        exchange = functools.partial(lax.all_to_all, axis_name=axis, split_axis=0, concat_axis=0)
+        parts = send(exchange, mine.reshape(lax.axis_size(axis), -1))  # [devices, slice]
+        while len(parts) > 1:
+            parts = parts.reshape(-1, 2, parts.shape[-1])
+            parts = parts[:, 0] + parts[:, 1]
+        mine = parts[0]
+    for axis in axes:
+        mine = send(functools.partial(lax.all_gather, axis_name=axis, tiled=True, to="invarying"), mine)
+    return mine[: x.size].reshape(x.shape)
