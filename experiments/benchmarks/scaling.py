@@ -153,8 +153,9 @@ def plot(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
             axes.plot(
                 [row["gpus"] for row in mine], points, "o-" if way.overlap else "o--", ms=3, lw=1.2, label=way.name
             )
-        axes.set(xscale="log", xticks=GPUS, xlabel="GPUs", ylim=(0, 105))
+        axes.set(xlabel="GPUs", ylim=(0, 105))
         axes.set_xscale("log", base=2)
+        axes.set_xticks(GPUS, [str(gpus) for gpus in GPUS])
         axes.set_title(f"{BATCH} images " + ("a GPU" if scaling == "weak" else "in all"), fontsize=10)
     axes.legend(frameon=False, fontsize=8)
     figure.axes[0].set_ylabel("predicted efficiency (%)")
