@@ -4,6 +4,7 @@ import numpy as np
 
 ANOTHER_PROGRAM = 1e-4  # of the largest value: another implementation's order of float32 sums
 SAME_PROGRAM = 1e-5  # of the largest value: our own program on padded or regrouped inputs
+BFLOAT16 = 2.0**-8  # a rounding to bfloat16, of the value that is rounded
 
 
 def assert_close(ours, theirs, of_largest):

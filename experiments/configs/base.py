@@ -58,7 +58,7 @@ def base() -> ConfigDict:
                 "batch_size": 256,
                 "micro_batches": 8,
                 "remat": False,  # compute activations of the first block again: less memory, a few percent more time
-                "reduction": "ordered",  # ordered: same bits on any number of devices | all_reduce
+                "reduction": "ordered",  # same bits on any device count | ordered_bf16, half the bytes | all_reduce
                 "colour_shift": True,
                 "validate_every": 0,  # steps; 0: once an epoch
                 "checkpoint_every": 0,  # steps between validations too; 0: at validations alone

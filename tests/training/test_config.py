@@ -26,7 +26,7 @@ def test_the_defaults_pass():
         ("eval.batch_size", -2, "eval.batch_size is -2"),
         ("train.skip_nonfinite", -1, "train.skip_nonfinite is -1, but at least 0"),
         ("train.on_save_error", "ignore", "train.on_save_error is 'ignore': choose one of stop, continue"),
-        ("train.reduction", "mean", "train.reduction is 'mean': choose one of ordered, all_reduce"),
+        ("train.reduction", "mean", "train.reduction is 'mean': choose one of ordered, ordered_bf16, all_reduce"),
         ("rate_control.split", "tset", "rate_control.split is 'tset': choose one of val, train"),
         ("data.decoder", "quick", "data.decoder is 'quick': choose one of exact, fast"),
         ("eval.split", "dev", "eval.split is 'dev': choose one of train, val, test"),

@@ -1,17 +1,20 @@
 import functools
 import io
 import itertools
+import math
 import subprocess
 import sys
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
+import ml_dtypes
 import numpy as np
 import pytest
 from jax.sharding import Mesh
+from jax.sharding import PartitionSpec as P
 from PIL import Image
-from tolerances import ANOTHER_PROGRAM
+from tolerances import ANOTHER_PROGRAM, BFLOAT16, SAME_PROGRAM
 
 from vgg_jax import VGG, InputError
 from vgg_jax.data.pipeline import training_batches
@@ -19,6 +22,8 @@ from vgg_jax.data.sources import Record
 from vgg_jax.data.statistics import IMAGENET_STATISTICS
 from vgg_jax.optimizer import sgd
 from vgg_jax.training.parallel import (
+    REDUCTIONS,
+    all_reduce,
     check_division,
     data_mesh,
     parallel_eval_step,
@@ -130,6 +135,70 @@ def test_an_all_reduce_is_close_after_one_step(devices):
     assert largest_difference(after, train(1, 1, params=late)[0]) < 1e-6
 
 
+def reduced(reduction, shape, trees):
+    """A tree of float32 arrays, one a device along their first axis -> their sum; shape: (processes and) devices."""
+    axes = ("process", "data")[-len(shape) :]
+    mesh = Mesh(np.array(jax.devices()[: math.prod(shape)]).reshape(shape), axes)
+    local = lambda tree: all_reduce(reduction, axes)(jax.tree.map(lambda a: a[0], tree))  # noqa: E731
+    return jax.jit(jax.shard_map(local, mesh=mesh, in_specs=P(axes), out_specs=P()))(trees)
+
+
+@pytest.fixture(scope="module")
+def gradients():
+    """Of eight devices: small and large, of odd sizes, and the sums for the log."""
+    rng = np.random.default_rng(0)
+    shapes = {"bias": (5,), "kernel": (3, 3, 7, 11), "fc": (601, 503)}  # the last travels alone
+    return {name: rng.normal(size=(8, *shape)).astype(np.float32) for name, shape in shapes.items()}, {
+        "loss": rng.random(8, np.float32),
+        "correct": np.array([250, 257, 3, 4, 511, 1, 0, 259], np.float32),  # not all of them are bfloat16 numbers
+    }
+
+
+def tree_sum(a):
+    while len(a) > 1:
+        a = a[::2] + a[1::2]
+    return a[0]
+
+
+def in_bf16(a):
+    return a.astype(ml_dtypes.bfloat16).astype(np.float32)
+
+
+@pytest.mark.parametrize("shape", [(8,), (2, 4)])
+def test_ordered_sums_are_those_of_numpy(gradients, shape):
+    ours, theirs = reduced("ordered", shape, gradients), jax.tree.map(tree_sum, gradients)
+    jax.tree.map(np.testing.assert_array_equal, ours, theirs)
+
+
+@pytest.mark.parametrize("shape", [(8,), (2, 4)])
+def test_bf16_rounds_what_travels_and_sums_in_float32(gradients, shape):
+    ours, sums = reduced("ordered_bf16", shape, gradients)
+    jax.tree.map(np.testing.assert_array_equal, sums, jax.tree.map(tree_sum, gradients[1]))
+    for name, a in gradients[0].items():
+        theirs, sizes = a, np.abs(a.astype(np.float64)).sum(axis=0)
+        for devices in reversed(shape):
+            theirs = np.stack([tree_sum(part) for part in in_bf16(theirs).reshape(-1, devices, *a.shape[1:])])
+        np.testing.assert_array_equal(ours[name], in_bf16(theirs[0]))
+        roundings = (1 + BFLOAT16) ** (len(shape) + 1) - 1  # of each term, of processes' sums, of the sum
+        assert (np.abs(ours[name] - a.sum(axis=0, dtype=np.float64)) <= roundings * sizes * (1 + SAME_PROGRAM)).all()
+
+
+@pytest.mark.parametrize("reduction", REDUCTIONS)
+def test_one_device_keeps_the_bits(gradients, reduction):
+    own = jax.tree.map(lambda a: a[:1], gradients)
+    jax.tree.map(np.testing.assert_array_equal, reduced(reduction, (1,), own), jax.tree.map(lambda a: a[0], own))
+
+
+def test_a_step_in_bf16_is_close_and_the_same_each_time():
+    params, losses = train(8, 1, reduction="ordered_bf16")
+    again, _ = train(8, 1, reduction="ordered_bf16")
+    assert as_bytes(params) == as_bytes(again)
+    ordered, ordered_losses = train(8, 1)
+    assert losses == ordered_losses  # of the params before the step
+    update, theirs = (jax.tree.map(np.subtract, after, start()) for after in (params, ordered))
+    assert 0 < largest_difference(update, theirs) < 4 * BFLOAT16
+
+
 def in_float64():
     """50 steps, by all-reduce on 8 devices and in order on one; prints the largest difference."""
     import conftest  # noqa: F401  eight devices
@@ -196,7 +265,7 @@ def test_the_mesh_is_of_all_devices():
         ((32, 0, 1, "ordered"), "micro_batches is 0, but it must be a power of two"),
         ((32, 4, 8, "ordered"), "4 micro-batches do not divide over 8 devices: set micro_batches to a multiple"),
         ((32, 8, 3, "ordered"), "8 micro-batches do not divide over 3 devices: set micro_batches to a multiple"),
-        ((32, 8, 8, "mean"), "unknown reduction 'mean': choose one of ordered, all_reduce"),
+        ((32, 8, 8, "mean"), "unknown reduction 'mean': choose one of ordered, ordered_bf16, all_reduce"),
     ],
 )
 def test_what_does_not_divide(arguments, sentence):
