@@ -104,8 +104,8 @@ def test_the_first_config_is_saved(workdir, config):
 @pytest.mark.parametrize("field", FREE_FIELDS)
 def test_free_fields(workdir, config, field):
     check_identity(workdir, config.to_dict())
-    value = {"data.path": "elsewhere", "train.on_save_error": "continue"}.get(field, 3)
-    check_identity(workdir, changed(config, field, value).to_dict())
+    values = {"data.path": "elsewhere", "train.on_save_error": "continue", "train.remat": True}
+    check_identity(workdir, changed(config, field, values.get(field, 3)).to_dict())
 
 
 @pytest.mark.parametrize(
