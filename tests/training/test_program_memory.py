@@ -53,8 +53,8 @@ def test_micro_batches_run_one_after_the_other():
 
 
 def test_rematerialisation_takes_less_memory():
-    """By at least one map of the first block, [16, 32, 32, 2] in float32."""
-    assert temporaries(MODEL, remat=True) < temporaries(MODEL) - 4 * BATCH * 32 * 32 * 2
+    """Where the barrier does not hold it takes more; the first block of so narrow a net is a small part."""
+    assert temporaries(MODEL, remat=True) < 0.95 * temporaries(MODEL)
 
 
 def test_rematerialisation_keeps_the_bits():
