@@ -86,7 +86,7 @@ def update_errors(step: Step, reference: Step, at_rest: TrainState, batch: Batch
 
     at_rest: a state without velocity, so that the velocity after the step is its update.
     """
-    ours, theirs = (optax.tree.get(f(at_rest, batch)[0].opt_state, "trace") for f in (step, reference))
+    ours, theirs = (optax.tree.get(f(at_rest, batch, np.uint32(0))[0].opt_state, "trace") for f in (step, reference))
     difference = jax.tree.map(jnp.subtract, ours, theirs)
     return {layer: float(optax.tree.norm(difference[layer]) / optax.tree.norm(theirs[layer])) for layer in theirs}
 
