@@ -224,7 +224,7 @@ def test_the_state_is_donated_or_not(donate):
     mesh = mesh_of(2)
     state = replicate(init_state(start(), sgd(1e-2)), mesh)
     batch = shard_batch({name: batches()[0][name] for name in ("image", "label", "index")}, mesh)
-    new, _ = train_step_on(2, donate=donate)(state, batch)
+    new, _ = train_step_on(2, donate=donate)(state, batch, 0)
     assert all(a.is_deleted() == donate for a in jax.tree.leaves(state.params))
     assert not any(a.is_deleted() for a in jax.tree.leaves(new))
 
