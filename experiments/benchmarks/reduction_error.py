@@ -28,7 +28,7 @@ from vgg_jax.training.parallel import REDUCTIONS, Step, data_mesh, parallel_trai
 from vgg_jax.training.state import TrainState, init_params, init_state
 from vgg_jax.training.step import Batch, Objective
 
-STEPS = flags.DEFINE_integer("steps", 200, "Steps of each training.", 2)
+STEPS = flags.DEFINE_integer("steps", 200, "Steps of each training.", 5)
 JSON = flags.DEFINE_string("json", None, "File for the figures.")
 PLOT = flags.DEFINE_string("plot", None, "PNG file for a picture of the losses.")
 
