@@ -6,6 +6,8 @@ from pathlib import Path
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
+# Programs that run slowly but compile fast; where bits are compared, tests compile as users do (`full_optimization`).
+os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
 # What one worker or script has compiled serves the others, and the next run.
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path(__file__).resolve().parents[1] / ".pytest_cache" / "xla"))
 os.environ.setdefault("JAX_COMPILATION_CACHE_MAX_SIZE", str(2**31))  # with a lock
@@ -48,12 +50,14 @@ def real_data() -> Path:
 
 
 @pytest.fixture(scope="module")
-def quick_compilation():
-    """For tests of what the training loop does: programs that run slowly but compile fast."""
-    from tiny_training import compile_quickly
+def full_optimization():
+    """For tests of bits: the training step is compiled as it is for users."""
+    from vgg_jax.compilation import compiler_options
+    from vgg_jax.training import parallel
 
+    options = {**compiler_options(), "xla_backend_optimization_level": 3}
     with pytest.MonkeyPatch.context() as monkeypatch:
-        compile_quickly(monkeypatch)
+        monkeypatch.setattr(parallel, "compiler_options", lambda: options)
         yield
 
 

@@ -113,7 +113,7 @@ def fresh_cache(folder):
         compilation_cache.reset_cache()
 
 
-def test_a_chain_compiles_nothing_twice(pictures, quick_compilation, tmp_path):
+def test_a_chain_compiles_nothing_twice(pictures, tmp_path):
     """Its stages share the program of the step and of the validation: the cache, new and taking all, gives them."""
     config = make_config(pictures, *STAGES, **{f"stages__{name}__steps": 2 for name in STAGES})
     with fresh_cache(tmp_path / "programs"), counted_compilations() as counted:

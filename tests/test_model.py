@@ -8,7 +8,7 @@ from onnx_reference import reference
 from tolerances import ANOTHER_PROGRAM, assert_close
 
 from vgg_jax import ARCHITECTURES, VGG, InputError
-from vgg_jax.training.state import multiply_adds
+from vgg_jax.training.state import init_params, multiply_adds
 
 MEAN = (120.0, 110.0, 100.0)
 # Table 1 and 2: parameters at 1000 classes, 224x224
@@ -107,9 +107,7 @@ def test_bfloat16_computes_narrow_and_returns_float32():
 
 def test_initializers():
     wide = VGG(arch="A", width_multiplier=0.5, crop_size=32, num_classes=100)
-    images = jnp.zeros((1, 32, 32, 3))
-    glorot = wide.init(jax.random.key(0), images)["params"]
-    gaussian = wide.clone(initializer="gaussian", initializer_std=0.1).init(jax.random.key(0), images)["params"]
+    glorot, gaussian = (init_params(net, 0) for net in (wide, wide.clone(initializer="gaussian", initializer_std=0.1)))
     for name, layer in glorot.items():
         assert not np.any(layer["bias"])
         *window, inputs, outputs = layer["kernel"].shape

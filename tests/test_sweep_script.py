@@ -34,8 +34,7 @@ def started(*flags):
             process.send_signal(signal.SIGINT)
 
 
-def test_a_sweep_is_stopped_and_goes_on(config_file, monkeypatch):
-    monkeypatch.setenv("XLA_FLAGS", "--xla_backend_optimization_level=0")  # compiles fast
+def test_a_sweep_is_stopped_and_goes_on(config_file):
     root = config_file.parent / "runs"
     flags = [f"--config={config_file}", f"--runs={root}", "--sweep=config.stages.s256.learning_rate=[0.01]"]
     workdir = root / "learning_rate=0.01"

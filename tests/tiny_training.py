@@ -1,20 +1,12 @@
-"""A training of seconds: a few coloured pictures, a narrow net A, programs that compile fast."""
+"""A training of seconds: a few coloured pictures, a narrow net A."""
 
 import numpy as np
 from PIL import Image
 
 from configs.base import base, stage
-from vgg_jax.compilation import compiler_options
-from vgg_jax.training import parallel
 
 CLASSES = 4
 PICTURES = 12  # a class: 9 to train, 3 to validate
-
-
-def compile_quickly(monkeypatch):
-    """These tests are about what the loop does: programs that run slowly but compile fast."""
-    options = {**compiler_options(), "xla_backend_optimization_level": 0}
-    monkeypatch.setattr(parallel, "compiler_options", lambda: options)
 
 
 def write_pictures(folder, classes=CLASSES):

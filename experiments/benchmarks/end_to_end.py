@@ -81,7 +81,9 @@ def step_alone() -> Callable[[], float]:
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (whole_runs.BATCH.value, model.crop_size, model.crop_size, 3), np.uint8)
     labels = rng.integers(0, model.num_classes, whole_runs.BATCH.value, np.int32)
-    step, _ = train(model, images, labels, Variant(dtype=comparison.dtype(), micro_batches=8))
+    step, _ = train(
+        model, images, labels, Variant(dtype=comparison.dtype(), micro_batches=whole_runs.MICRO_BATCHES.value)
+    )
     step()
 
     def measured() -> float:

@@ -22,6 +22,7 @@ HERE = Path(__file__).resolve().parent
 
 BATCH = flags.DEFINE_integer("batch", 8, "Images a step, a multiple of 8.", 8)
 WORKERS = flags.DEFINE_integer("workers", 0, "Processes that decode; 0: threads for vgg_jax, 2 processes for torch.", 0)
+MICRO_BATCHES = flags.DEFINE_integer("micro_batches", 8, "Parts of a step, as train.micro_batches.", 1)
 DATA_PATH = flags.DEFINE_string("data_path", None, "Folder of class folders; noise of 375 x 500 if not given.")
 
 _POLL = 5e-3  # seconds
@@ -41,8 +42,10 @@ def data(folder: Path) -> Path:
 
 def setting() -> dict[str, Any]:
     """What is trained, for the record."""
-    model = {"arch": ARCH.value, "width": WIDTH.value, "crop": CROP.value, "dtype": dtype()}
-    return {**model, "batch": BATCH.value, "workers": WORKERS.value, "data_path": DATA_PATH.value or "noise"}
+    return {
+        **{"arch": ARCH.value, "width": WIDTH.value, "crop": CROP.value, "dtype": dtype(), "batch": BATCH.value},
+        **{"micro_batches": MICRO_BATCHES.value, "workers": WORKERS.value, "data_path": DATA_PATH.value or "noise"},
+    }
 
 
 def smallest_side() -> int:
@@ -55,6 +58,7 @@ def ours(workdir: Path, images: Path, *arguments: str) -> Generator[float]:
     fields = {
         **{"model.arch": ARCH.value, "model.width_multiplier": WIDTH.value, "model.crop_size": CROP.value},
         **{"model.dtype": dtype(), "train.batch_size": BATCH.value, "train.log_every": 1},
+        **{"train.micro_batches": MICRO_BATCHES.value, "train.validate_every": 10**6},  # torch's loop does not validate
         **{"data.source": "folder", "data.path": images, "data.val_fraction": 0.1, "data.statistics": "imagenet"},
         **{"data.workers": WORKERS.value, "stages.s256.scale": f"({smallest_side()}, {smallest_side()})"},
     }

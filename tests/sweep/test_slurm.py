@@ -44,9 +44,8 @@ def sweep(slurm, tmp_path_factory):
     root = folder / "runs"
     arguments = ["--config=tiny.py", f"--sweep=config.stages.s256.learning_rate={json.dumps(RATES)}", "--slurm"]
     command = [sys.executable, str(EXPERIMENTS / "sweep.py"), *arguments, f"--runs={root}"]
-    environment = {**os.environ, "XLA_FLAGS": "--xla_backend_optimization_level=0"}  # compiles fast
     streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    with subprocess.Popen(command, cwd=folder, env=environment, **streams) as process:
+    with subprocess.Popen(command, cwd=folder, **streams) as process:
         try:
             preempt(root, process)
             out, err = process.communicate(timeout=240)

@@ -12,10 +12,7 @@ from vgg_jax.data.sources import open_source
 from vgg_jax.training.chain import run_chain
 
 # Where a script runs, decode.py silences it; in tests warnings are errors.
-pytestmark = [
-    pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning"),
-    pytest.mark.usefixtures("quick_compilation"),
-]
+pytestmark = pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from saved_state import latest_checkpoint
-from tiny_training import CLASSES, compile_quickly, make_config, write_pictures
+from tiny_training import CLASSES, make_config, write_pictures
 
 from vgg_jax import InputError, checkpoint
 from vgg_jax.architectures import PAPER_A_LAYERS
@@ -24,8 +24,6 @@ from vgg_jax.training import chain
 from vgg_jax.training.chain import run_chain
 from vgg_jax.training.log import read_log
 from vgg_jax.weights import load_weights, save_weights
-
-pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 ROW_FIELDS = {
     *("dataset", "split", "stage", "arch", "seed", "train_scale", "checkpoint", "method", "test_scales", "grid"),
@@ -117,7 +115,6 @@ def test_three_steps_and_three_more_equal_six(trained, pictures, tmp_path):
 
 def killed_at_step_4(data, workdir):
     """In another process: steps 1 to 3 are on disk, step 4 was being saved."""
-    compile_quickly(pytest.MonkeyPatch())
     save = checkpoint.save
 
     def save_or_die(manager, step, *arguments):

@@ -34,6 +34,8 @@ from vgg_jax.training.parallel import (
 from vgg_jax.training.state import init_params, init_state
 from vgg_jax.training.step import Objective
 
+pytestmark = pytest.mark.usefixtures("full_optimization")
+
 BATCH = 16
 STEPS = 50
 

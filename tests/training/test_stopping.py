@@ -15,8 +15,6 @@ from vgg_jax.training import loop
 from vgg_jax.training.chain import run_chain
 from vgg_jax.training.log import read_log
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 
 @pytest.fixture(scope="module")
 def straight(pictures, tmp_path_factory):

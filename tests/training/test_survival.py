@@ -15,9 +15,8 @@ from small_disk import fill, small_disk
 
 from configs.base import base, stage
 from vgg_jax import InputError, checkpoint
-from vgg_jax.compilation import compiler_options
 from vgg_jax.eval.workdir import evaluate_stages
-from vgg_jax.training import chain, loop, parallel
+from vgg_jax.training import chain, loop
 from vgg_jax.training.chain import run_chain
 from vgg_jax.training.log import read_log
 from vgg_jax.weights.load import load_stage
@@ -26,16 +25,14 @@ STEPS = 6
 
 
 @pytest.fixture(autouse=True, scope="module")
-def _compile_quickly(tmp_path_factory):
-    """Programs that run slowly but compile fast, once for all runs; no dense evaluation at the end of a stage."""
-    options = {**compiler_options(), "xla_backend_optimization_level": 0}
+def _programs_are_kept(tmp_path_factory):
+    """Compiled once for all runs; no dense evaluation at the end of a stage."""
     cache = {
         "jax_compilation_cache_dir": str(tmp_path_factory.mktemp("programs")),
         "jax_persistent_cache_min_compile_time_secs": 0.0,
     }
     before = {name: getattr(jax.config, name) for name in cache}
     with pytest.MonkeyPatch.context() as monkeypatch:
-        monkeypatch.setattr(parallel, "compiler_options", lambda: options)
         monkeypatch.setattr(chain, "_stage_row", lambda *_: {})
         for name, value in cache.items():
             jax.config.update(name, value)
