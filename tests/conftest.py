@@ -32,10 +32,10 @@ sys.path.insert(0, str(EXPERIMENTS))  # as `python experiments/x.py` does
 
 
 # Whole trainings in processes of their own: first, so that no worker is left alone with them at the end.
-LONGEST = {
-    f"test_{name}.py"
-    for name in "distributed crash chain scripts processes parallel sweep_script debug_nans dense_sizes stopping".split()
-}
+LONGEST = (
+    *("test_distributed.py", "test_crash.py", "test_chain.py", "test_scripts.py", "test_processes.py"),
+    *("test_parallel.py", "test_sweep_script.py", "test_debug_nans.py", "test_dense_sizes.py", "test_stopping.py"),
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
