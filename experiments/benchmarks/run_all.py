@@ -38,6 +38,7 @@ FULL = ("--width=1", "--crop=224", "--limit=4", "--repeats=1")
 CPU = (
     Benchmark("forward", "forward", ("--batches=1,8",), 4),
     Benchmark("forward_dense", "forward", ("--batches=1,4", "--dense=256x340"), 3),
+    Benchmark("layers", "layers", (), 4),
     Benchmark("train_step", "train_step", ("--batches=2,8,16",), 20),
     Benchmark("train_step_switches", "train_step", ("--batches=8", "--switches", "--nopeers", "--repeats=3"), 12),
     Benchmark("dense_eval", "dense_eval", (), 4),
@@ -52,6 +53,7 @@ CPU = (
 GPU = (
     Benchmark("forward", "forward", ("--batches=1,64,256", "--switches"), 4),
     Benchmark("forward_dense", "forward", ("--batches=1,16", "--dense=256x340"), 2),
+    Benchmark("layers", "layers", ("--batch=256",), 3),
     Benchmark("train_step", "train_step", ("--batches=64,256",), 5),
     Benchmark("train_step_E", "train_step", ("--arch=E", "--batches=256"), 3),
     Benchmark("train_step_switches", "train_step", ("--batches=256", "--switches", "--nopeers"), 6),

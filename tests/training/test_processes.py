@@ -13,7 +13,7 @@ from vgg_jax import VGG, optimizer
 from vgg_jax.training import parallel, state, step
 
 batch_size = int(sys.argv[2])
-model = VGG(sys.argv[3], num_classes=10, width_multiplier=0.1, crop_size=32)
+model = VGG("A", num_classes=10, width_multiplier=0.1, crop_size=32)
 sgd, mesh = optimizer.sgd(3e-3), parallel.data_mesh()
 assert mesh.size == int(sys.argv[1])
 objective = step.Objective(model, (0.2, 0.02, 0.005), np.eye(3))
@@ -31,17 +31,17 @@ print(hashlib.sha256(b"".join(np.asarray(leaf).tobytes() for leaf in leaves)).he
 """
 
 
-def digest(devices, batch_size, arch):
+def digest(devices, batch_size):
     """Of the state after five steps, compiled as for users."""
-    command = [sys.executable, "-c", PROGRAM, str(devices), str(batch_size), arch]
+    command = [sys.executable, "-c", PROGRAM, str(devices), str(batch_size)]
     environment = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"}
     return subprocess.run(command, check=True, capture_output=True, text=True, env=environment).stdout.strip()
 
 
 def test_processes_of_1_and_8_devices_agree():
-    assert digest(1, 32, "D") == digest(8, 32, "D") != ""
+    assert digest(1, 32) == digest(8, 32) != ""
 
 
 def test_micro_batches_of_one_example_agree():
     """Where a weight gradient is one multiplication an element, it must not be fused with the sum over parts."""
-    assert digest(1, 8, "A") == digest(8, 8, "A") != ""
+    assert digest(1, 8) == digest(8, 8) != ""
