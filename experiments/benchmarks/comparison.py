@@ -77,7 +77,8 @@ def run(what: str, batches: Iterable[int], sides: Callable[[int], Mapping[str, B
         rows, ratios = rows + of_batch, ratios | of_peers
         setting = {"what": what, "arch": ARCH.value, "width": WIDTH.value, "crop": CROP.value, "repeats": REPEATS.value}
         if JSON.value:
-            write_record(JSON.value, rows, ratios, {**setting, "argv": sys.argv[1:]})
+            argv = [argument for argument in sys.argv[1:] if not argument.startswith(("--json", "--plot"))]
+            write_record(JSON.value, rows, ratios, {**setting, "argv": argv})
         if PLOT.value:
             plot(rows, f"{what} of net {ARCH.value}, {device()}", Path(PLOT.value))
 
