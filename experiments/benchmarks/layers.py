@@ -7,7 +7,6 @@ ceiling. Bias, ReLU and pool are rows of their own, as the compiler fuses them; 
 """
 
 import functools
-import math
 import statistics
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -26,12 +25,12 @@ from ours import DECAY, MOMENTUM, RATE
 from record import device, write_record
 
 from vgg_jax import VGG
-from vgg_jax.architectures import FC_CHANNELS, FC_LAYERS, blocks_of
+from vgg_jax.architectures import FC_LAYERS, blocks_of
 from vgg_jax.compilation import compiler_options
-from vgg_jax.layers import local_response_norm, max_pool, pooled_size
-from vgg_jax.model import scaled
+from vgg_jax.layers import local_response_norm, max_pool
+from vgg_jax.model import map_side
 from vgg_jax.optimizer import sgd
-from vgg_jax.training.state import init_params
+from vgg_jax.training.state import init_params, multiply_adds_of, params_shapes
 
 BATCH = flags.DEFINE_integer("batch", 8, "Images.", 1)
 PASSES = ("forward", "weights", "input")
@@ -68,27 +67,26 @@ def main(_: object) -> None:
 
 def parts(model: VGG, batch: int) -> Iterator[Part]:
     """From the images to fc8."""
-    side, channels = model.crop_size, 3
-    for number, block in enumerate(blocks_of(model.arch), start=1):
+    kernels = {name: layer["kernel"].shape for name, layer in params_shapes(model).items()}
+    operations = {name: 2.0 * batch * count for name, count in multiply_adds_of(model).items()}
+    for block in blocks_of(model.arch):
         for layer in block:
-            shape, out = (batch, side, side, channels), scaled(layer.channels, model.width_multiplier)
-            kernel = (layer.kernel, layer.kernel, channels, out)
-            yield Part(layer.name, convolution, kernel, shape, 2.0 * batch * side**2 * math.prod(kernel))
-            after, channels = f"{layer.name} bias, ReLU", out
-            shape = (batch, side, side, channels)
-            if layer.lrn:
-                yield Part(f"{after}, LRN", lambda b, x: local_response_norm(nn.relu(x + b)), (channels,), shape)
-            elif layer is block[-1]:
-                pool = functools.partial(max_pool, rounding=model.pool_rounding)
-                yield Part(f"{after}, pool{number}", lambda b, x, pool=pool: pool(nn.relu(x + b)), (channels,), shape)
-            else:
-                yield Part(after, lambda b, x: nn.relu(x + b), (channels,), shape)
-        side = pooled_size(side, model.pool_rounding)
-    inputs = side * side * channels
+            name, side = layer.name, map_side(model, layer.name, model.crop_size)
+            *_, inputs, outputs = kernels[name]
+            yield Part(name, convolution, kernels[name], (batch, side, side, inputs), operations[name])
+            lrn, pool = layer.lrn, layer is block[-1]
+            after = functools.partial(after_convolution, lrn=lrn, pool=pool, rounding=model.pool_rounding)
+            words = f"{name} bias, ReLU{', LRN' * lrn}{', pool' * pool}"
+            yield Part(words, after, (outputs,), (batch, side, side, outputs))
     for name in FC_LAYERS:
-        out = model.num_classes if name == "fc8" else scaled(FC_CHANNELS, model.width_multiplier)
-        yield Part(name, lambda w, x: x @ w, (inputs, out), (batch, inputs), 2.0 * batch * inputs * out)
-        inputs = out
+        yield Part(name, lambda w, x: x @ w, kernels[name], (batch, kernels[name][0]), operations[name])
+
+
+def after_convolution(bias: Array, x: Array, *, lrn: bool, pool: bool, rounding: str) -> Array:
+    """As in the model's blocks."""
+    x = nn.relu(x + bias)
+    x = local_response_norm(x) if lrn else x
+    return max_pool(x, rounding) if pool else x
 
 
 def convolution(kernel: Array, x: Array) -> Array:
