@@ -46,9 +46,9 @@ CPU = (
     Benchmark("dense_eval_Q384", "dense_eval", (*FULL, "--scale=384"), 7),
     Benchmark("dense_eval_Q512", "dense_eval", (*FULL, "--scale=512"), 9),
     Benchmark("input_pipeline", "input_pipeline", (), 6),
-    Benchmark("end_to_end", "end_to_end", ("--micro_batches=1", "--steps=3", "--repeats=3"), 7),
+    Benchmark("end_to_end", "end_to_end", ("--micro_batches=1", "--steps=3", "--repeats=3"), 8),
     Benchmark("end_to_end_narrow", "end_to_end", ("--width=0.1", "--crop=64", "--batch=32", "--steps=20"), 4),
-    Benchmark("startup", "startup", (), 8),
+    Benchmark("startup", "startup", (), 10),
 )
 GPU = (
     Benchmark("forward", "forward", ("--batches=1,64,256", "--switches"), 4),

@@ -1,10 +1,10 @@
 """Seconds from the command to the first step: train.py with an empty and a filled cache of programs, and torch.
 
-python experiments/benchmarks/startup.py [--batch=8] [--repeats=3] [--json=FILE] [--plot=FILE.png]
+python experiments/benchmarks/startup.py [--batch=8] [--repeats=5] [--json=FILE] [--plot=FILE.png]
 
 Each is a process of its own on the same pictures, the sides in turns. The first step is where it begins: the end of the
 first step less the time of the second. The torch side (pip install '.[peers]') is torchvision's net with its
-DataLoader; it is left out where torch is missing. About 7 minutes for the full net D on 2 cores.
+DataLoader; it is left out where torch is missing. About 10 minutes for the full net D on 2 cores.
 """
 
 import itertools
