@@ -19,12 +19,12 @@ logger = logging.getLogger(__name__)
 
 # XLA's YNNPACK computes the kernel gradient of a convolution as a convolution with an image-sized window, several times
 # slower than XLA's own code for it; fc6 as a 7x7 convolution suffers too. This keeps convolutions out of its hands.
-# And XLA's CPU backend removes barriers before it merges equal operations and orders them: what was to be computed
-# again is kept, and the micro-batches of a step all run at once, in as much memory as one of them all.
-_CPU_OPTIONS = {
-    "xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT,LIBRARY_FUSION_TYPE_REDUCE",
-    "xla_disable_hlo_passes": "cse_barrier_expander",
+_OWN_CONVOLUTIONS = {
+    "xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT,LIBRARY_FUSION_TYPE_REDUCE"
 }
+# XLA's CPU backend removes barriers before it merges equal operations and orders them: what was to be computed again
+# is kept, and the micro-batches of a step all run at once, in as much memory as one of them all.
+_HELD_BARRIERS = {"xla_disable_hlo_passes": "cse_barrier_expander"}
 
 _WORTH_KEEPING = 0.1  # seconds of a compilation; jax's 1 s leaves out much of what a start waits for
 _MOST_BYTES = 4 * 2**30  # then the least recently used go
@@ -43,13 +43,27 @@ def compiler_options() -> dict[str, str]:
 
     They are refused inside another jit; empty where they do not apply.
     """
+    return _where_known(_OWN_CONVOLUTIONS)
+
+
+@functools.cache
+def barrier_options() -> dict[str, str]:
+    """Further options with which optimisation barriers hold on the CPU too: less memory, in more time.
+
+    Empty where they hold anyway, or cannot.
+    """
+    return _where_known(_HELD_BARRIERS)
+
+
+def _where_known(options: dict[str, str]) -> dict[str, str]:
+    """The options, if the default backend is a CPU whose XLA knows them; else none."""
     if jax.default_backend() != "cpu":
         return {}
     try:
-        jax.jit(lambda x: lax.optimization_barrier(x + 1), compiler_options=_CPU_OPTIONS)(0.0)
-    except Exception:  # an XLA that does not know the option says so in ways that change between versions
+        jax.jit(lambda x: lax.optimization_barrier(x + 1), compiler_options=options)(0.0)
+    except Exception:  # an XLA that does not know an option says so in ways that change between versions
         return {}
-    return dict(_CPU_OPTIONS)
+    return options
 
 
 def use_persistent_cache(directory: str | os.PathLike[str] | None = None) -> Path | None:

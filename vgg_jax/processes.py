@@ -156,6 +156,15 @@ def total(count: int) -> int:
     return int(multihost_utils.process_allgather(np.array(count, np.int32)).astype(np.int64).sum())
 
 
+def least(count: int | None) -> int | None:
+    """The smallest of a number of bytes over all processes, to a MiB; None where one of them does not know its own."""
+    if jax.process_count() == 1:
+        return count
+    known = np.array(-1 if count is None else count >> 20, np.int32)
+    smallest = int(multihost_utils.process_allgather(known).min())
+    return None if smallest < 0 else smallest << 20
+
+
 def is_watched() -> bool:
     """Whether `watch` started this process."""
     return _WATCHED in os.environ

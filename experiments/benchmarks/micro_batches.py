@@ -1,5 +1,7 @@
 """Gradients of micro-batches: unrolled, as the training step has them, against the same sum in a lax.scan.
 
+Unrolled they run at once on a CPU, or one after the other where barriers hold: what a step does that has little memory.
+
 python experiments/benchmarks/micro_batches.py [--json=FILE]
 """
 
@@ -16,14 +18,14 @@ from jax import lax
 from record import write_record
 
 from vgg_jax import VGG
-from vgg_jax.compilation import compiler_options
+from vgg_jax.compilation import barrier_options, compiler_options
 from vgg_jax.training.state import init_params
 from vgg_jax.training.step import Objective, loss_sums, sum_over_parts
 
 JSON = flags.DEFINE_string("json", None, "File for the figures.")
 REPEATS = flags.DEFINE_integer("repeats", 5, "Timed runs of each side; the median counts.")
 
-CASES = ((0.125, 32, 64, 8), (0.25, 64, 32, 4))  # width, crop, batch, micro-batches
+CASES = ((0.125, 32, 64, 8), (0.25, 64, 32, 4), (1.0, 96, 32, 8))  # width, crop, batch, micro-batches
 
 
 def scanned(f: Callable[[Any], Any], parts: Any, count: int) -> Any:
@@ -33,7 +35,7 @@ def scanned(f: Callable[[Any], Any], parts: Any, count: int) -> Any:
 
 
 def compare(width: float, crop: int, batch_size: int, count: int) -> dict[str, Any]:
-    """Milliseconds of both sides, interleaved, on net D; temporaries in MB and seconds of compilation."""
+    """Milliseconds of the sides, interleaved, on net D; temporaries in MB and seconds of compilation."""
     model = VGG("D", num_classes=10, width_multiplier=width, crop_size=crop)
     params, rng = init_params(model, 0), np.random.default_rng(0)
     batch = {
@@ -44,7 +46,12 @@ def compare(width: float, crop: int, batch_size: int, count: int) -> dict[str, A
     parts = jax.tree.map(lambda a: a.reshape(count, -1, *a.shape[1:]), batch)
     row: dict[str, Any] = {"width": width, "crop": crop, "batch": batch_size, "micro_batches": count}
     programs = {}
-    for name, add_up in (("unrolled", sum_over_parts), ("scanned", scanned)):
+    held = compiler_options() | barrier_options()
+    for name, add_up, options in (
+        ("unrolled", sum_over_parts, compiler_options()),
+        ("in_turn", sum_over_parts, held),
+        ("scanned", scanned, compiler_options()),
+    ):
 
         def gradients(params: Any, parts: Any, add_up: Any = add_up) -> Any:
             return add_up(
@@ -52,7 +59,7 @@ def compare(width: float, crop: int, batch_size: int, count: int) -> dict[str, A
             )
 
         start = time.perf_counter()
-        programs[name] = jax.jit(gradients, compiler_options=compiler_options()).lower(params, parts).compile()
+        programs[name] = jax.jit(gradients, compiler_options=options).lower(params, parts).compile()
         row[f"{name}_compile_s"] = time.perf_counter() - start
         row[f"{name}_temporaries_mb"] = programs[name].memory_analysis().temp_size_in_bytes / 1e6
         jax.block_until_ready(programs[name](params, parts))
@@ -68,7 +75,11 @@ def compare(width: float, crop: int, batch_size: int, count: int) -> dict[str, A
 def main(_: object) -> None:
     """Compare, print, write."""
     rows = [compare(*case) for case in CASES]
-    ratios = {f"scanned/unrolled width {r['width']} crop {r['crop']}": r["scanned_ms"] / r["unrolled_ms"] for r in rows}
+    ratios = {
+        f"{side}/unrolled width {row['width']} crop {row['crop']}": row[f"{side}_ms"] / row["unrolled_ms"]
+        for row in rows
+        for side in ("in_turn", "scanned")
+    }
     for row in rows:
         print({name: round(value, 3) for name, value in row.items()})
     print({name: round(value, 2) for name, value in ratios.items()})

@@ -4,14 +4,19 @@ import functools
 
 import jax
 import numpy as np
+import pytest
 from jax.sharding import Mesh
 
 from vgg_jax import VGG
+from vgg_jax.compilation import barrier_options
 from vgg_jax.optimizer import sgd
 from vgg_jax.training.estimate import step_memory
 from vgg_jax.training.parallel import parallel_train_step, replicate, shard_batch
+from vgg_jax.training.program import compiled_step
 from vgg_jax.training.state import init_params, init_state
 from vgg_jax.training.step import Objective
+
+pytestmark = pytest.mark.usefixtures("full_optimization")
 
 BATCH = 16
 MESH = Mesh(np.array(jax.devices()[:1]), ("data",))
@@ -19,11 +24,16 @@ MODEL = VGG("B", num_classes=4, width_multiplier=0.03, crop_size=32)
 
 
 @functools.cache
-def compiled(model, micro_batches=1, remat=False):
+def lowered(model, micro_batches=1, remat=False):
     step = parallel_train_step(
         Objective(model, remat=remat), sgd(1e-2), MESH, batch_size=BATCH, micro_batches=micro_batches, donate=False
     )
-    return step.lower(start(model), batch(), 0).compile()
+    return step.lower(start(model), batch(), 0)
+
+
+@functools.cache
+def compiled(model, micro_batches=1, remat=False, hold=False):
+    return lowered(model, micro_batches, remat).compile(compiler_options=barrier_options() if hold else {})
 
 
 @functools.cache
@@ -46,10 +56,26 @@ def temporaries(*args, **kwargs):
     return compiled(*args, **kwargs).memory_analysis().temp_size_in_bytes
 
 
-def test_micro_batches_run_one_after_the_other():
+def test_micro_batches_run_one_after_the_other_where_barriers_hold():
     """In a quarter of the memory, but for the gradients, which are small beside the activations here."""
     gradients = sum(a.nbytes for a in jax.tree.leaves(start(MODEL).params))
-    assert temporaries(MODEL, 4) < temporaries(MODEL) / 4 + 3 * gradients < 0.6 * temporaries(MODEL)
+    assert temporaries(MODEL, 4, hold=True) < temporaries(MODEL) / 4 + 3 * gradients < 0.6 * temporaries(MODEL)
+
+
+def test_barriers_hold_where_memory_is_tight():
+    """The faster program takes up to half of the memory."""
+    at_once = step_memory(compiled(MODEL, 4), batch_bytes=0)
+    in_turn = step_memory(compiled(MODEL, 4, hold=True), batch_bytes=0)
+    assert in_turn.temporaries < 0.6 * at_once.temporaries
+    for available, expected in ((None, at_once), (2 * at_once.peak, at_once), (2 * at_once.peak - 1, in_turn)):
+        assert compiled_step(lowered(MODEL, 4), 0, available)[1] == expected
+
+
+def test_barriers_keep_the_bits():
+    """Without them the compiler may put operations of several micro-batches together."""
+    results = [compiled(MODEL, 4, hold=hold)(start(MODEL), batch(), 0) for hold in (False, True)]
+    for one, other in zip(*map(jax.tree.leaves, results), strict=True):
+        np.testing.assert_array_equal(one, other)
 
 
 def test_rematerialisation_takes_less_memory():

@@ -15,7 +15,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from vgg_jax.checkpoint import find_step
-from vgg_jax.compilation import compiler_options, quick_compiler_options
+from vgg_jax.compilation import barrier_options, compiler_options, quick_compiler_options
 from vgg_jax.data.statistics import IMAGENET_STATISTICS, load_statistics
 from vgg_jax.eval.posteriors import single_scale
 from vgg_jax.eval.workdir import open_split
@@ -26,7 +26,7 @@ from vgg_jax.report import markdown_table
 from vgg_jax.training import parallel, program
 from vgg_jax.training.chain import build_model
 from vgg_jax.training.config import check_config
-from vgg_jax.training.estimate import Memory, gigabytes, step_memory, step_operations
+from vgg_jax.training.estimate import Memory, device_memory, gigabytes, step_memory, step_operations
 from vgg_jax.training.state import multiply_adds, params_shapes
 from vgg_jax.training.workdir import finished_steps
 
@@ -76,7 +76,8 @@ def _estimate(
     steps = max(0, stage.steps - done)
     colours = some_colours(config)
     donate = not program.is_long(model, train.batch_size)
-    compiled = program.lowered_step(config, name, model, colours, mesh, donate=donate).compile()
+    lowered = program.lowered_step(config, name, model, colours, mesh, donate=donate)
+    compiled, memory = program.compiled_step(lowered, program.batch_bytes(config, mesh), device_memory())
     operations = step_operations(model, train.batch_size, trained=stage.train_layers, remat=train.remat)
     seconds, measured = operations / rate, False
     if seconds < _TRIED and jax.process_count() == 1:
@@ -87,7 +88,6 @@ def _estimate(
     forward = validations * validated * multiply_adds(model)
     forward += counts[config.eval.split] * 2 * multiply_adds(model, (side, side)) if steps else 0  # the flip too
     total = seconds * (steps + 2 * forward / operations)
-    memory = step_memory(compiled, program.batch_bytes(config, mesh))
     return StageEstimate(name, steps, operations, memory, seconds, measured, total)
 
 
@@ -181,13 +181,16 @@ def alternatives(config: Config) -> list[Config]:
 
 
 def memory_rows(configs: Sequence[Config], num_classes: int) -> list[dict[str, Any]]:
-    """The memory of the first stage's step for each config, in bytes a device; compiled, not run."""
+    """The least memory of the first stage's step for each config, in bytes a device; compiled, not run.
+
+    On a CPU a step that has memory enough takes more, see `program.compiled_step`.
+    """
     mesh, rows = parallel.data_mesh(), []
     for config in progress_bar(configs, unit="program", desc="compiling", disable=not is_first()):
         model = build_model(config, IMAGENET_STATISTICS, num_classes)
         donate = not program.is_long(model, config.train.batch_size)
         lowered = program.lowered_step(config, config.chain[0], model, some_colours(config), mesh, donate=donate)
-        options: dict[str, Any] = quick_compiler_options()  # slow code, but the same places for its arrays
+        options: dict[str, Any] = quick_compiler_options() | barrier_options()  # slow code, but the same places
         memory = step_memory(lowered.compile(compiler_options=options), program.batch_bytes(config, mesh))
         settings = {name: config.train[name] for name in ("batch_size", "micro_batches", "remat")}
         rows.append(

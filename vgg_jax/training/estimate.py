@@ -9,6 +9,7 @@ import jax
 from vgg_jax.architectures import FC_LAYERS, blocks_of
 from vgg_jax.errors import InputError
 from vgg_jax.model import VGG
+from vgg_jax.processes import least
 from vgg_jax.training.state import multiply_adds_of
 
 _MEMINFO = Path("/proc/meminfo")
@@ -41,10 +42,15 @@ def step_memory(compiled: Any, batch_bytes: int) -> Memory:
 
 
 def device_memory() -> int | None:
-    """Bytes that each device of this process may use, None where that is not known.
+    """Bytes that any device may use, the least of all processes, so that all decide alike; None where not known.
 
     Of a GPU what jax may take of it; CPU devices share the memory and swap that are free now, or a container's limit.
+    To be called by all processes together.
     """
+    return least(_memory_here())
+
+
+def _memory_here() -> int | None:
     if jax.default_backend() != "cpu":
         stats = jax.local_devices()[0].memory_stats() or {}
         return stats.get("bytes_limit")

@@ -15,7 +15,7 @@ from jax.flatten_util import ravel_pytree
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from vgg_jax.compilation import compiler_options
+from vgg_jax.compilation import barrier_options, compiler_options
 from vgg_jax.errors import InputError
 from vgg_jax.model import VGG
 from vgg_jax.training.state import TrainState
@@ -80,7 +80,8 @@ def parallel_train_step(
     axes = mesh.axis_names
     step = functools.partial(step, varying=_varying(axes), all_reduce=all_reduce(reduction, axes))
     sharded = jax.shard_map(step, mesh=mesh, in_specs=(P(), P(axes), P()), out_specs=(P(), P()))
-    return jax.jit(sharded, donate_argnums=0 if donate else (), compiler_options=compiler_options())
+    options = compiler_options() | (barrier_options() if objective.remat else {})
+    return jax.jit(sharded, donate_argnums=0 if donate else (), compiler_options=options)
 
 
 def looks_for_nans() -> bool:

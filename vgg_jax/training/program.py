@@ -10,10 +10,11 @@ from jax import Array
 from jax.sharding import Mesh
 
 from vgg_jax import optimizer
+from vgg_jax.compilation import barrier_options
 from vgg_jax.data.statistics import ColourStatistics
 from vgg_jax.model import VGG
 from vgg_jax.training import parallel
-from vgg_jax.training.estimate import check_fits, device_memory, step_memory
+from vgg_jax.training.estimate import Memory, check_fits, device_memory, step_memory
 from vgg_jax.training.state import TrainState, init_state, multiply_adds, params_shapes
 from vgg_jax.training.step import Batch, Objective
 
@@ -35,9 +36,26 @@ def fitting_step(
         step = training_step(config, name, model, statistics, mesh, donate=donate)
         return lambda state, batch: step(state, batch, seed)
     available = device_memory()
-    compiled = lowered_step(config, name, model, statistics, mesh, donate=donate).compile()
-    check_fits(name, config, step_memory(compiled, batch_bytes(config, mesh)), available)
+    lowered = lowered_step(config, name, model, statistics, mesh, donate=donate)
+    compiled, memory = compiled_step(lowered, batch_bytes(config, mesh), available)
+    check_fits(name, config, memory, available)
     return lambda state, batch: compiled(state, batch, seed)
+
+
+def compiled_step(
+    lowered: jax.stages.Lowered, batch_bytes: int, available: int | None
+) -> tuple[jax.stages.Compiled, Memory]:
+    """The program of a step, and what it needs of the ``available`` bytes of a device; batch_bytes: of its batch.
+
+    Micro-batches on a CPU run at once, which is faster, unless that would take more than half of the memory (the rest
+    is for decoders, validation and other people's work); then one after the other. The bits are the same.
+    """
+    compiled = lowered.compile()
+    memory = step_memory(compiled, batch_bytes)
+    if available is not None and memory.peak > available / 2 and barrier_options():
+        compiled = lowered.compile(compiler_options={**barrier_options()})
+        memory = step_memory(compiled, batch_bytes)
+    return compiled, memory
 
 
 def lowered_step(
