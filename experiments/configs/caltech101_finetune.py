@@ -22,13 +22,13 @@ def get_config() -> ConfigDict:
     config.eval.split = "test"
     config.stages.fc = stage(
         (112, 112),
-        1e-2,
+        1e-3,  # at 1e-2 the loss of the new layers grows from the first steps on
         300,
         "weights:vgg16.safetensors",
         init_layers="conv",
         train_layers="fc",
         rate_control="constant",
     )
-    config.stages.all = stage((112, 112), 1e-3, 300, "stage:fc", rate_control="constant")
+    config.stages.all = stage((112, 112), 1e-3, 450, "stage:fc", rate_control="steps", rate_boundaries=(300,))
     config.chain = ("fc", "all")
     return config
