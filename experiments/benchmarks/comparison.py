@@ -14,7 +14,7 @@ import ceilings
 import jax
 from absl import flags
 from interleave import interleaved, speedup
-from ours import GPU_SWITCHES, SWITCHES, Variant
+from ours import BACKEND_SWITCHES, SWITCHES, Variant
 from record import device, write_record
 
 from vgg_jax import ARCHITECTURES, VGG
@@ -53,7 +53,7 @@ def dtype() -> str:
 def variants() -> dict[str, Variant]:
     """Our sides by name: the default, and where asked for each switch that changes it."""
     default = Variant(dtype=dtype())
-    known = {**SWITCHES, **(GPU_SWITCHES if on_gpu() else {})} if WITH_SWITCHES.value else {}
+    known = {**SWITCHES, **BACKEND_SWITCHES.get(jax.default_backend(), {})} if WITH_SWITCHES.value else {}
     switched = {f"{OURS}, {name}": default._replace(**changes) for name, changes in known.items()}
     return {OURS: default, **{name: variant for name, variant in switched.items() if variant != default}}
 

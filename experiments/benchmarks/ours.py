@@ -45,12 +45,25 @@ SWITCHES: dict[str, dict[str, Any]] = {
     "conv1_1 of 8 channels": {"first_channels": 8},
     "pool by reduce_window": {"reduce_window": True},
 }
-GPU_SWITCHES: dict[str, dict[str, Any]] = {
-    **{f"autotune level {level}": {"options": {"xla_gpu_autotune_level": level}} for level in (0, 2)},
-    "no Triton products": {"options": {"xla_gpu_enable_triton_gemm": False}},
-    "latency-hiding scheduler": {"options": {"xla_gpu_enable_latency_hiding_scheduler": True}},
-    "no command buffers": {"options": {"xla_gpu_enable_command_buffer": ""}},
-    "cuDNN fusion": {"options": {"xla_gpu_cudnn_gemm_fusion_level": 2}},
+_YNNPACK = "xla_cpu_experimental_ynn_fusion_type"
+BACKEND_SWITCHES: dict[str, dict[str, dict[str, Any]]] = {
+    "cpu": {
+        "8 micro-batches in turn": {"micro_batches": 8, "options": {"xla_disable_hlo_passes": "cse_barrier_expander"}},
+        "no reductions by YNNPACK": {"options": {_YNNPACK: "LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT"}},
+        "convolutions by YNNPACK": {
+            "options": {
+                _YNNPACK: "LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT,LIBRARY_FUSION_TYPE_REDUCE,"
+                "LIBRARY_FUSION_TYPE_INDIVIDUAL_CONVOLUTION"
+            }
+        },
+    },
+    "gpu": {
+        **{f"autotune level {level}": {"options": {"xla_gpu_autotune_level": level}} for level in (0, 2)},
+        "no Triton products": {"options": {"xla_gpu_enable_triton_gemm": False}},
+        "latency-hiding scheduler": {"options": {"xla_gpu_enable_latency_hiding_scheduler": True}},
+        "no command buffers": {"options": {"xla_gpu_enable_command_buffer": ""}},
+        "cuDNN fusion": {"options": {"xla_gpu_cudnn_gemm_fusion_level": 2}},
+    },
 }
 
 
