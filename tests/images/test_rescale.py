@@ -130,6 +130,27 @@ def test_pil_chooses_the_order_of_passes_we_do_not(shape):
     assert difference.max() <= 2 and difference.mean() < 0.35
 
 
+@pytest.mark.parametrize("seed", range(40))
+def test_columns_after_the_window_change_no_bit(monkeypatch, seed):
+    """PIL gets the columns under its filter alone, and computes what it does from all of them."""
+    rng = np.random.default_rng(seed)
+    height, width, crop = (int(n) for n in rng.integers((20, 20, 1), (200, 300, 60)))
+    side = crop + int(rng.integers(60)) if seed % 2 else max(crop, int(min(height, width) * rng.choice([0.5, 1, 1.5])))
+    image = noise(height, width)
+    places = windows(height, width, side, crop)
+    cut = [rescale_window(image, side, *place, crop) for place in places]
+    monkeypatch.setattr(module, "_picture", lambda image, columns: Image.fromarray(image))
+    for window, place in zip(cut, places, strict=True):
+        np.testing.assert_array_equal(window, rescale_window(image, side, *place, crop))
+
+
+def test_window_of_lines_that_are_not_one_after_the_other():
+    image = noise(60, 80)
+    for view in (image[:, ::-1], image[::2], image.swapaxes(0, 1)):
+        expected = rescale_window(view.copy(order="C"), 40, 3, 2, 24)
+        np.testing.assert_array_equal(rescale_window(view, 40, 3, 2, 24), expected)
+
+
 @pytest.mark.parametrize("side", [256, 311, 512])
 def test_window_of_photographs(real_data, side):
     for path in sorted((real_data / "imagenet_sample").glob("*.JPEG"))[:4]:

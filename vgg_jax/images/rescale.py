@@ -38,8 +38,9 @@ def rescale(image: np.ndarray, smallest_side: int) -> np.ndarray:
         )
     box = (0, 0, image.shape[1], image.shape[0])
     if image.dtype == np.uint8:
-        return np.asarray(_resize(image, height, width, box))
-    return np.stack([np.asarray(_resize(channel, height, width, box)) for channel in np.moveaxis(image, 2, 0)], axis=2)
+        return np.asarray(_resize(Image.fromarray(image), height, width, box))
+    channels = (Image.fromarray(np.ascontiguousarray(channel, np.float32)) for channel in np.moveaxis(image, 2, 0))
+    return np.stack([np.asarray(_resize(channel, height, width, box)) for channel in channels], axis=2)
 
 
 def rescale_window(
@@ -53,10 +54,11 @@ def rescale_window(
     height, width = rescaled_size(image.shape[0], image.shape[1], smallest_side)
     top_row, rows, y0, y1 = _source_span(top, crop_size, image.shape[0], height)
     left_column, columns, x0, x1 = _source_span(left, crop_size, image.shape[1], width)
-    # Only the rows under the filter, whose half width is the reduction, or 1 in enlarging.
-    margin = max(image.shape[0] / height, 1.0) + 1
-    first, last = max(0, int(y0 - margin)), int(y1 + margin) + 1
-    picture = _resize(image[first:last], rows, columns, (x0, y0 - first, x1, y1 - first))
+    # Only what is under the filter, whose half width is the reduction, or 1 in enlarging.
+    down, across = max(image.shape[0] / height, 1.0) + 1, max(image.shape[1] / width, 1.0) + 1
+    first, last = max(0, int(y0 - down)), int(y1 + down) + 1
+    part = _picture(image[first:last], int(x1 + across) + 1)
+    picture = _resize(part, rows, columns, (x0, y0 - first, x1, y1 - first))
     skipped = left - left_column
     if flip:  # By PIL: numpy takes five times as long to mirror pixels of three bytes.
         picture = picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
@@ -79,13 +81,23 @@ def _source_span(start: int, length: int, n_in: int, n_out: int) -> tuple[int, i
     return first, last - first, first * n_in / n_out, min(last * n_in / n_out, n_in)
 
 
-def _resize(image: np.ndarray, height: int, width: int, box: tuple[float, float, float, float]) -> Image.Image:
+def _picture(image: np.ndarray, columns: int) -> Image.Image:
+    """The first columns of uint8 [H, W, 3], in one copy from the lines of the whole.
+
+    The columns before a window stay: a box that moves to the left is rounded otherwise, and ties with it.
+    """
+    assert image.dtype == np.uint8  # PIL would read any memory as pixels.
+    height, width = image.shape[:2]
+    lines = np.ascontiguousarray(image)
+    return Image.frombuffer("RGB", (min(columns, width), height), lines, "raw", "RGB", 3 * width, 1)
+
+
+def _resize(picture: Image.Image, height: int, width: int, box: tuple[float, float, float, float]) -> Image.Image:
     """Resize the box (x0, y0, x1, y1) of an image, along the rows and then along the columns.
 
     Two calls, because from version 13 PIL reverses the order for some shapes, and with it the rounding in between:
     whole images and windows would differ by 2 grey levels, and old versions from new ones.
     """
     x0, y0, x1, y1 = box
-    picture = Image.fromarray(image if image.dtype == np.uint8 else np.ascontiguousarray(image, np.float32))
     wide = picture.resize((width, picture.height), _BILINEAR, box=(x0, 0, x1, picture.height))
     return wide.resize((width, height), _BILINEAR, box=(0, y0, width, y1))
