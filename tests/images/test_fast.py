@@ -2,7 +2,6 @@
 
 import io
 
-import cv2
 import numpy as np
 import pytest
 from odd_images import BAD, GOOD, encode
@@ -36,7 +35,7 @@ def photograph(height, width, seed=0):
 
 
 @pytest.mark.parametrize("reduction", [0.5, 0.7, 0.95, 1.0, 1.05, 1.3, 1.7, 1.99, 2.5, 3.1, 4.5, 6.2, 9.0])
-def test_about_a_grey_level_from_pil(reduction):
+def test_pixels_of_pil_and_about_a_grey_level_from_a_reduction_of_4_on(reduction):
     side = 48
     height, width = round(side * reduction), round(side * reduction * 1.3)
     data = encode(photograph(height, width), "JPEG", quality=95)
@@ -49,12 +48,13 @@ def test_about_a_grey_level_from_pil(reduction):
         window = fast_view(open_image(data), view, 40)
         assert window.shape == (40, 40, 3) and window.dtype == np.uint8
         differences.append(window - reference(data, view, 40))
-    assert np.abs(differences).mean() < 1.3 and abs(np.mean(differences)) < 0.3
-    assert np.abs(differences).mean(axis=(1, 2, 3)).max() < 2.5
+    mean, worst, most = (1.3, 2.5, 30) if reduction >= 4 else (0.05, 0.1, 2)  # 2 where ties of both passes add up
+    assert np.abs(differences).mean() < mean and abs(np.mean(differences)) < mean / 4
+    assert np.abs(differences).mean(axis=(1, 2, 3)).max() < worst and np.abs(differences).max() <= most
 
 
-@pytest.mark.parametrize("scale, most", [((256, 256), 1.1), ((256, 512), 1.1)])
-def test_photographs(real_data, scale, most):
+@pytest.mark.parametrize("scale", [(256, 256), (256, 512)])
+def test_photographs(real_data, scale):
     differences = {"exact": [], "fast": []}
     for seed, path in enumerate(sorted((real_data / "imagenet_sample").iterdir())[::2]):
         encoded = open_image(path.read_bytes(), path.name)
@@ -65,10 +65,10 @@ def test_photographs(real_data, scale, most):
         for name, values in differences.items():
             values.append(np.abs(DECODERS[name](encoded, view, 224) - expected).mean())
     assert np.mean(differences["exact"]) < 0.05
-    assert 0.1 < np.mean(differences["fast"]) < most
+    assert np.mean(differences["fast"]) < 0.05
 
 
-@pytest.mark.parametrize("reduction, most", [(1.6, 19), (1.95, 6), (2.5, 3), (3.3, 3), (4.7, 10), (7.8, 4)])
+@pytest.mark.parametrize("reduction, most", [(1.6, 19), (1.95, 6), (2.5, 3), (3.3, 3), (4.7, 10), (7.8, 4), (15.5, 4)])
 def test_fine_stripes_hardly_alias(reduction, most):
     """Stripes too fine for the result vanish to grey; linear interpolation alone leaves waves of deviation 31 to 35."""
     side, crop = 64, 56
@@ -77,7 +77,8 @@ def test_fine_stripes_hardly_alias(reduction, most):
     stripes = np.tile(stripes[None, :, None], (size, 1, 3)).astype(np.uint8)
     view = View(side, 3, 5, False)
     assert fast_view(open_image(encode(stripes, "JPEG", quality=98)), view, crop).std() < most
-    assert cv2.resize(stripes, (side, side), interpolation=cv2.INTER_LINEAR).std() > 30
+    centres = (np.arange(side) + 0.5) * size / side - 0.5
+    assert np.interp(centres, np.arange(size), stripes[0, :, 0]).std() > 30
 
 
 @pytest.mark.parametrize("name", ["cmyk.jpg", "a_png_named.jpg", "rotated.jpg", "palette.png", "animated.gif"])
@@ -102,5 +103,5 @@ def test_decoders_are_checked(monkeypatch):
         check_decoder("quick")
     monkeypatch.setattr(decoders.importlib.util, "find_spec", lambda name: None)
     check_decoder("exact")
-    with pytest.raises(InputError, match=r"needs OpenCV: pip install 'vgg_jax\[fast\]'"):
+    with pytest.raises(InputError, match=r"needs cykooz-resizer: pip install 'vgg_jax\[fast\]'"):
         check_decoder("fast")

@@ -25,7 +25,8 @@ def check_decoder(name: str) -> None:
     """Raise InputError for an unknown name, or where what it needs is not installed."""
     if name not in DECODERS:
         raise InputError(f"data.decoder is {name!r}: choose one of {', '.join(DECODERS)}")
-    if name == "fast" and importlib.util.find_spec("cv2") is None:
+    if name == "fast" and importlib.util.find_spec("cykooz_resizer") is None:
         raise InputError(
-            "data.decoder is fast, which needs OpenCV: pip install 'vgg_jax[fast]', or choose data.decoder=exact"
+            "data.decoder is fast, which needs cykooz-resizer: pip install 'vgg_jax[fast]', "
+            "or choose data.decoder=exact"
         )
