@@ -50,7 +50,7 @@ def base() -> ConfigDict:
                 "images_per_class": placeholder(int),  # cap on training images
                 "statistics": "compute",  # mean RGB and colour PCA: compute | imagenet | a file
                 "on_error": "raise",  # unreadable images: raise | skip | skip:FILE, those that FILE lists alone
-                "decoder": "exact",  # training views: exact | fast, about one grey level off
+                "decoder": "exact",  # training views: exact | fast, with other rounding
                 "workers": 0,  # processes that decode; 0: threads of this process
                 "threads": 8,
             },
