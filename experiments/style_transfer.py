@@ -22,7 +22,7 @@ from PIL import Image
 
 from command_line import run
 from vgg_jax import VGG, InputError, features
-from vgg_jax.compilation import compiler_options
+from vgg_jax.compilation import training_options
 from vgg_jax.images.decode import decode_rgb
 from vgg_jax.images.rescale import rescale
 from vgg_jax.progress import progress_bar
@@ -67,7 +67,7 @@ def transfer_style(model: VGG, params: Any, photograph: np.ndarray, painting: np
         updates, state = optimizer.update(gradient, state)
         return jnp.clip(picture + updates, 0, 255), state, value
 
-    step = jax.jit(step, compiler_options=compiler_options())
+    step = jax.jit(step, compiler_options=training_options())
     picture = jnp.asarray(photograph, jnp.float32)
     state = optimizer.init(picture)
     with progress_bar(total=STEPS.value, unit="step") as bar:

@@ -55,12 +55,12 @@ def real_data() -> Path:
 @pytest.fixture(scope="module")
 def full_optimization():
     """For tests of bits: the training step is compiled as it is for users."""
-    from vgg_jax.compilation import compiler_options
+    from vgg_jax.compilation import training_options
     from vgg_jax.training import parallel
 
-    options = {**compiler_options(), "xla_backend_optimization_level": 3}
+    options = {**training_options(), "xla_backend_optimization_level": 3}
     with pytest.MonkeyPatch.context() as monkeypatch:
-        monkeypatch.setattr(parallel, "compiler_options", lambda: options)
+        monkeypatch.setattr(parallel, "training_options", lambda: options)
         yield
 
 

@@ -26,7 +26,7 @@ from record import device, write_record
 
 from vgg_jax import VGG
 from vgg_jax.architectures import FC_LAYERS, blocks_of
-from vgg_jax.compilation import compiler_options
+from vgg_jax.compilation import training_options
 from vgg_jax.layers import local_response_norm, max_pool
 from vgg_jax.model import map_side
 from vgg_jax.optimizer import sgd
@@ -116,7 +116,7 @@ def measured(part: Part, with_input: bool) -> dict[str, Any]:
 
 def program(function: Callable[..., Any], *arguments: Array) -> Callable[[], object]:
     """A compiled function of arguments, as a side."""
-    compiled = jax.jit(function, compiler_options=compiler_options()).lower(*arguments).compile()
+    compiled = jax.jit(function, compiler_options=training_options()).lower(*arguments).compile()
     return lambda: jax.block_until_ready(compiled(*arguments))
 
 
@@ -126,7 +126,7 @@ def optimizer_row(model: VGG) -> dict[str, Any]:
     gradients = jax.tree.map(jnp.ones_like, params)
     state = params, optimizer.init(params)
 
-    @functools.partial(jax.jit, donate_argnums=0, compiler_options=compiler_options())
+    @functools.partial(jax.jit, donate_argnums=0, compiler_options=training_options())
     def update(state: Any, gradients: Any) -> Any:
         params, opt_state = state
         updates, opt_state = optimizer.update(gradients, opt_state, params)

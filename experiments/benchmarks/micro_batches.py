@@ -18,7 +18,7 @@ from jax import lax
 from record import write_record
 
 from vgg_jax import VGG
-from vgg_jax.compilation import barrier_options, compiler_options
+from vgg_jax.compilation import barrier_options, training_options
 from vgg_jax.training.state import init_params
 from vgg_jax.training.step import Objective, loss_sums, sum_over_parts
 
@@ -47,9 +47,9 @@ def compare(width: float, crop: int, batch_size: int, count: int) -> dict[str, A
     parts = jax.tree.map(lambda a: a.reshape(count, -1, *a.shape[1:]), batch)
     row: dict[str, Any] = {"width": width, "crop": crop, "batch": batch_size, "micro_batches": count}
     programs = {}
-    held = compiler_options() | barrier_options()
-    sides = {"unrolled": (sum_over_parts, compiler_options()), "in_turn": (sum_over_parts, held)}
-    sides |= {"scanned": (scanned, compiler_options())} if width <= WIDEST_SCANNED else {}
+    held = training_options() | barrier_options()
+    sides = {"unrolled": (sum_over_parts, training_options()), "in_turn": (sum_over_parts, held)}
+    sides |= {"scanned": (scanned, training_options())} if width <= WIDEST_SCANNED else {}
     for name, (add_up, options) in sides.items():
 
         def gradients(params: Any, parts: Any, add_up: Any = add_up) -> Any:

@@ -15,7 +15,7 @@ from jax import Array, lax
 from peer_flax import DECAY, MOMENTUM, RATE
 
 from vgg_jax.architectures import ConvLayer
-from vgg_jax.compilation import compiler_options
+from vgg_jax.compilation import compiler_options, training_options
 from vgg_jax.eval import fc_to_conv
 from vgg_jax.model import VGG, scaled
 from vgg_jax.optimizer import sgd
@@ -102,7 +102,7 @@ def forward(model: VGG, images: np.ndarray, variant: Variant, dense: bool = Fals
     def apply(params: Any, images: Array, sizes: dict[str, Array]) -> Any:
         return model.apply({"params": params}, images, **sizes)
 
-    jitted = jax.jit(apply, compiler_options=options(variant))
+    jitted = jax.jit(apply, compiler_options={**compiler_options(), **variant.options})
     with pool_of(variant):
         program = jitted.lower(params, batch, sizes).compile()
     return lambda: jax.block_until_ready(program(params, batch, sizes)), program_bytes(program)
@@ -120,7 +120,8 @@ def train(model: VGG, images: np.ndarray, labels: np.ndarray, variant: Variant) 
     )
     state = init_state(init_params(model, 0), optimizer)
     batch = {"image": jnp.asarray(images), "label": jnp.asarray(labels), "index": jnp.arange(len(images))}
-    jitted = jax.jit(step, donate_argnums=0 if variant.donate else (), compiler_options=options(variant))
+    options = {**training_options(), **variant.options}
+    jitted = jax.jit(step, donate_argnums=0 if variant.donate else (), compiler_options=options)
     with pool_of(variant):
         program = jitted.lower(state, batch, np.uint32(0)).compile()
 
@@ -137,11 +138,6 @@ def of_variant(model: VGG, variant: Variant) -> VGG:
     fields = {name: getattr(model, name) for name in VGG.__dataclass_fields__ if name not in ("parent", "name")}
     fields["dtype"] = jnp.dtype(variant.dtype)
     return VGG(**fields) if variant.first_channels == 3 else PaddedVGG(**fields, first_channels=variant.first_channels)
-
-
-def options(variant: Variant) -> dict[str, Any]:
-    """A variant's compiler options, ours among them."""
-    return {**compiler_options(), **variant.options}
 
 
 @contextlib.contextmanager

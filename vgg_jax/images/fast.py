@@ -13,7 +13,7 @@ from vgg_jax.images.crop import View, apply_view
 from vgg_jax.images.decode import EncodedImage
 from vgg_jax.images.rescale import rescaled_size
 
-_LEFT = 2.0  # reduction at least that libjpeg leaves to the filter: stripes alias at 1
+_LEAST_REDUCTION = 2.0  # that libjpeg leaves to the filter: stripes alias at 1
 
 
 class _Span(NamedTuple):
@@ -33,7 +33,7 @@ def fast_view(encoded: EncodedImage, view: View, crop_size: int) -> np.ndarray:
     """
     height, width = encoded.size
     reduction = min(height, width) / view.smallest_side
-    divided = next(times for times in (8, 4, 2, 1) if times == 1 or reduction >= _LEFT * times)
+    divided = next(times for times in (8, 4, 2, 1) if times == 1 or reduction >= _LEAST_REDUCTION * times)
     pixels = encoded.decode_jpeg(divided)
     if pixels is None:
         return apply_view(encoded.decode(), view, crop_size)

@@ -15,7 +15,7 @@ from jax.flatten_util import ravel_pytree
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from vgg_jax.compilation import barrier_options, compiler_options
+from vgg_jax.compilation import barrier_options, training_options
 from vgg_jax.errors import InputError
 from vgg_jax.model import VGG
 from vgg_jax.training.state import TrainState
@@ -80,7 +80,7 @@ def parallel_train_step(
     axes = mesh.axis_names
     step = functools.partial(step, varying=_varying(axes), all_reduce=all_reduce(reduction, axes))
     sharded = jax.shard_map(step, mesh=mesh, in_specs=(P(), P(axes), P()), out_specs=(P(), P()))
-    options = compiler_options() | (barrier_options() if objective.remat else {})
+    options = training_options() | (barrier_options() if objective.remat else {})
     return jax.jit(sharded, donate_argnums=0 if donate else (), compiler_options=options)
 
 
@@ -95,7 +95,7 @@ def _explained(step: Step) -> Step:
     Jax's own check of the jitted step does not suffice: it misses results that shard_map replicates, and, once jax has
     switched it off and on again for an operation of its own, all that is called a second time, but for this context.
     """
-    jitted = jax.jit(step, compiler_options=compiler_options())
+    jitted = jax.jit(step, compiler_options=training_options())
 
     def checked(state: TrainState, batch: Batch, seed: Any) -> tuple[TrainState, dict[str, Array]]:
         with jax.debug_nans(False), jax.debug_infs(False):
@@ -119,7 +119,7 @@ def parallel_eval_step(model: VGG, mesh: Mesh, *, micro_batches: int = 8) -> Cal
         all_reduce=functools.partial(_ordered_all_reduce, mesh.axis_names),
     )
     sharded = jax.shard_map(step, mesh=mesh, in_specs=(P(), P(mesh.axis_names)), out_specs=P())
-    return jax.jit(sharded, compiler_options=compiler_options())
+    return jax.jit(sharded, compiler_options=training_options())
 
 
 def check_division(batch_size: int, micro_batches: int, devices: int, reduction: str) -> None:
