@@ -112,6 +112,12 @@ def test_a_program_by_hand():
     assert total_operations(TEXT) == 4 * 32
 
 
+@pytest.mark.parametrize("groups", ["mesh['a'=2,'b'=4] {'b'}", "mesh['a'=2,'b'=2,'c'=2] {'a','c'}", "{{0,1,2,3}}"])
+def test_groups_as_versions_of_xla_write_them(groups):
+    scatter, _ = collectives(TEXT.replace("[2,4]<=[8]", groups))
+    assert scatter == collectives(TEXT)[0]
+
+
 ROUND = Machine(node=8, nvlink=100.0, card=10.0, cards=2, memory=3350e9, latency=0.0)
 
 

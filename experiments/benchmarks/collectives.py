@@ -145,6 +145,15 @@ def _ancestors(program: Sequence[Instruction]) -> list[int]:
 
 
 def _group(rest: str) -> int:
-    """How many devices exchange: replica_groups={{0,1},{2,3}}, or [2,2]<=[4] for two groups of two."""
-    listed = re.search(r"replica_groups=\{\{([\d,]+)\}", rest)
-    return len(listed[1].split(",")) if listed else int(re.search(r"replica_groups=\[\d+,(\d+)\]", rest)[1])
+    """How many devices exchange.
+
+    As XLA writes it: replica_groups={{0,1},{2,3}}, or [2,2]<=[4] for two groups of two, or mesh['a'=2,'b'=4] {'b'} for
+    groups along axes of a mesh.
+    """
+    if listed := re.search(r"replica_groups=\{\{([\d,]+)\}", rest):
+        return len(listed[1].split(","))
+    if tiled := re.search(r"replica_groups=\[\d+,(\d+)\]", rest):
+        return int(tiled[1])
+    sizes, axes = re.search(r"replica_groups=mesh\[([^]]*)\] \{([^}]*)\}", rest).groups()
+    of_axis = dict(re.findall(r"'(\w+)'=(\d+)", sizes))
+    return math.prod(int(of_axis[axis]) for axis in re.findall(r"'(\w+)'", axes))
