@@ -1,9 +1,10 @@
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from sklearn.metrics import balanced_accuracy_score
 from tolerances import SAME_PROGRAM, assert_close
 
-from vgg_jax.metrics import cross_entropy, top_k_correct
+from vgg_jax.metrics import class_recalls, cross_entropy, top_k_correct
 
 ARRAYS = pytest.mark.parametrize("array", [np.asarray, jnp.asarray], ids=["numpy", "jax"])
 
@@ -62,3 +63,11 @@ def test_top_k_correct_under_ties_and_nan(array, scores, k, expected):
 def test_a_constant_net_is_wrong_everywhere(array):
     labels = np.arange(10)
     assert not top_k_correct(array(np.ones((10, 10))), array(labels), 5).any()
+
+
+def test_mean_class_recall_counts_every_class_the_same():
+    labels = np.array([0] * 8 + [1] * 2 + [3])
+    predicted = np.array([0] * 6 + [1] * 2 + [1, 0] + [3])
+    recalls = class_recalls(labels, predicted == labels)
+    np.testing.assert_allclose(recalls, [75, 50, 100])
+    assert recalls.mean() == pytest.approx(100 * balanced_accuracy_score(labels, predicted))

@@ -27,3 +27,12 @@ def top_k_correct(scores: AnyArray, labels: AnyArray, k: int) -> AnyArray:
     label_scores = scores[np.arange(len(labels)), labels]
     rank = (scores >= label_scores[:, None]).sum(axis=-1)  # 1 for a sole winner
     return (rank <= k) & ~(scores != scores).any(axis=-1)
+
+
+def class_recalls(labels: np.ndarray, correct: np.ndarray) -> np.ndarray:
+    """For each class that occurs, in order, the part of its images that are correct, in percent.
+
+    labels int [N], correct bool [N] -> float64. Their mean, in which each class counts the same however many images it
+    has, is the measure of Caltech-101 (appendix B).
+    """
+    return np.array([100.0 * correct[labels == label].mean() for label in np.unique(labels)])

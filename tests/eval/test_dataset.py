@@ -50,6 +50,10 @@ def test_errors_are_sums_and_counts_over_parts():
     expected = top_k_errors(probs, labels)
     assert (errors.top1_error, errors.top5_error) == pytest.approx((expected[1], expected[5]))
     np.testing.assert_array_equal(errors.wrong[1], probs.argmax(1) != labels)
+    recalls = [100.0 * np.mean([p.argmax() == c for p, label in zip(probs, labels) if label == c]) for c in range(7)]
+    assert errors.mean_class_recall == pytest.approx(np.mean(recalls)) and errors.mean_class_recall != pytest.approx(
+        100.0 - errors.top1_error
+    )
 
 
 def test_unreadable_and_unlabelled_images():
@@ -57,7 +61,7 @@ def test_unreadable_and_unlabelled_images():
     errors = set_errors([part(0, 4, labels=np.array([0, -1, 2, -1]), readable=readable)], 4)
     assert (errors.num_images, errors.skipped, len(errors.wrong[1])) == (3, [1], 2)
     errors = set_errors([part(0, 3, labels=np.full(3, -1))], 3)
-    assert (errors.top1_error, errors.top5_error, errors.num_images) == (None, None, 3)
+    assert (errors.top1_error, errors.top5_error, errors.mean_class_recall, errors.num_images) == (None, None, None, 3)
 
 
 def test_each_image_must_come_exactly_once():

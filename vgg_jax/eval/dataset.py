@@ -14,7 +14,7 @@ from vgg_jax.eval.dense import dense_posteriors, fc_to_conv
 from vgg_jax.eval.programs import local_mesh, replicated, set_rows
 from vgg_jax.eval.protocol import View
 from vgg_jax.eval.stored import Part
-from vgg_jax.metrics import top_k_correct
+from vgg_jax.metrics import class_recalls, top_k_correct
 from vgg_jax.model import VGG
 
 T = TypeVar("T")
@@ -24,10 +24,14 @@ PosteriorsOf = Callable[[View, Sequence[np.ndarray], Advance], np.ndarray]
 
 
 class SetErrors(NamedTuple):
-    """Errors in percent over the labelled images (None without labels); ``wrong`` is bool [n] for each k."""
+    """Errors in percent over the labelled images (None without labels); ``wrong`` is bool [n] for each k.
+
+    mean_class_recall: in percent too; in it each class counts the same, in top1_error each image.
+    """
 
     top1_error: float | None
     top5_error: float | None
+    mean_class_recall: float | None
     num_images: int
     skipped: list[int]  # records that could not be read
     wrong: dict[int, np.ndarray]
@@ -91,13 +95,14 @@ def own_share(parts: Sequence[int]) -> list[int]:
 
 
 def set_errors(parts: Iterable[Part], count: int) -> SetErrors:
-    """Top-1 and top-5 errors of the posteriors of a set of ``count`` records; each must come exactly once.
+    """Errors and mean class recall of the posteriors of a set of ``count`` records; each must come exactly once.
 
     Unreadable images are left out and counted, unlabelled ones have no errors. Raises InputError where no image could
     be read.
     """
     seen = 0
     skipped: list[int] = []
+    labels: list[np.ndarray] = []
     wrong: dict[int, list[np.ndarray]] = {1: [], 5: []}
     for part in parts:
         expected = np.arange(seen, seen + len(part.records))
@@ -105,6 +110,7 @@ def set_errors(parts: Iterable[Part], count: int) -> SetErrors:
         seen += len(part.records)
         skipped += part.records[~part.readable].tolist()
         known = part.readable & (part.labels >= 0)
+        labels.append(part.labels[known])
         for k, flags in wrong.items():
             flags.append(~top_k_correct(part.posteriors[known], part.labels[known], k))
     assert seen == count, f"{count} records were to be evaluated, but {seen} were seen"
@@ -113,7 +119,8 @@ def set_errors(parts: Iterable[Part], count: int) -> SetErrors:
         raise InputError("no image of the split could be read: nothing was evaluated")
     flags_of = {k: np.concatenate(flags) for k, flags in wrong.items()}
     top1, top5 = (100.0 * float(flags_of[k].mean()) if len(flags_of[k]) else None for k in (1, 5))
-    return SetErrors(top1, top5, num_images, skipped, flags_of)
+    recall = None if top1 is None else float(class_recalls(np.concatenate(labels), ~flags_of[1]).mean())
+    return SetErrors(top1, top5, recall, num_images, skipped, flags_of)
 
 
 def check_labels(labels: Sequence[int] | np.ndarray, num_classes: int) -> None:

@@ -203,6 +203,7 @@ def _row(members: Sequence[_Plan], method: str, data: DataSet, errors: SetErrors
         "members": described if fusion else None,
         "top1_error": errors.top1_error,
         "top5_error": errors.top5_error,
+        "mean_class_recall": errors.mean_class_recall,
         "num_images": errors.num_images,
         "num_skipped": len(errors.skipped),
         "step": common["step"],

@@ -9,13 +9,14 @@ import numpy as np
 
 from vgg_jax.data.folder import FolderSource
 from vgg_jax.eval.evaluation import DataSet
+from vgg_jax.metrics import class_recalls
 from vgg_jax.progress import progress_bar
 from vgg_jax.report import Row
 from vgg_jax.transfer.extraction import Stores, Wanted, extract
 from vgg_jax.transfer.representation import Representation, check_representation, represent
 from vgg_jax.transfer.splits import Split, random_split
 from vgg_jax.transfer.store import read_descriptors
-from vgg_jax.transfer.svm import COSTS, class_recalls, fit
+from vgg_jax.transfer.svm import COSTS, fit
 
 # What tells one row from another; a new row with the same key replaces the old one.
 ROW_KEY = (
@@ -105,7 +106,7 @@ def _on_split(
 
 
 def _summary(results: Sequence[_Result], class_names: Sequence[str]) -> dict[str, Any]:
-    of_splits = np.stack([class_recalls(result.labels, result.predicted) for result in results])  # [splits, classes]
+    of_splits = np.stack([class_recalls(r.labels, r.predicted == r.labels) for r in results])  # [splits, classes]
     recalls = of_splits.mean(axis=1)
     wrong = Counter(
         (class_names[label], class_names[predicted])

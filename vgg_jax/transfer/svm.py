@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from vgg_jax.errors import InputError
+from vgg_jax.metrics import class_recalls
 from vgg_jax.transfer.splits import HELD_OUT, hold_out
 
 COSTS = (0.1, 1.0, 10.0, 100.0)  # candidates for C, the weight of the training errors against the regularisation
@@ -38,23 +39,13 @@ def fit(
     recalls = {}
     for cost in sorted(costs):
         svm = _fit(vectors[~held_out], labels[~held_out], cost)
-        recalls[cost] = mean_class_recall(labels[held_out], svm.predict(vectors[held_out]))
+        correct = svm.predict(vectors[held_out]) == labels[held_out]
+        recalls[cost] = float(class_recalls(labels[held_out], correct).mean())
         advance()
     best = max(recalls, key=recalls.__getitem__)  # the first, so the smallest, of equals
     svm = _fit(vectors, labels, best)
     advance()
     return Fitted(svm.predict, best, recalls)
-
-
-def class_recalls(labels: np.ndarray, predicted: np.ndarray) -> np.ndarray:
-    """For each class that occurs, in order, the part of its images that were given to it, in percent."""
-    right = labels == predicted
-    return np.array([100.0 * right[labels == label].mean() for label in np.unique(labels)])
-
-
-def mean_class_recall(labels: np.ndarray, predicted: np.ndarray) -> float:
-    """Mean of `class_recalls`: each class counts the same, however many images it has."""
-    return float(class_recalls(labels, predicted).mean())
 
 
 def _fit(vectors: np.ndarray, labels: np.ndarray, cost: float) -> Any:
