@@ -3,7 +3,7 @@
 Command:  python experiments/link_split.py --data_path=CALTECH101 --output=SPLIT
           python experiments/train.py --config=configs/caltech101_finetune.py --config.data.path=SPLIT \
             --config.stages.fc.init_from=weights:FILE
-Time:     not run to its end yet; what was tried is in BUILD.md.
+Time:     about 50 minutes on 2 CPU cores; mean class recall 83.5 (one split; BUILD.md).
 Paper:    does not fine-tune (appendix B); its linear SVM on fc7 has a mean class recall of 91.8 +- 1.0.
 """
 
