@@ -21,7 +21,7 @@ logger = logging.getLogger(__name__)
 # slower than XLA's own code for it; fc6 as a 7x7 convolution suffers too. This keeps convolutions out of its hands.
 _OWN_CONVOLUTIONS = {"xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT"}
 # YNNPACK's reductions make the training step of a narrow net 5% faster; but where the mean of a small map follows fc8,
-# they take in fc6 to fc8, in ten times the time.
+# they take in fc6 to fc8 as one slow kernel.
 _REDUCTIONS = {"xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT,LIBRARY_FUSION_TYPE_REDUCE"}
 # XLA's CPU backend removes barriers before it merges equal operations and orders them: what was to be computed again
 # is kept, and the micro-batches of a step all run at once, in as much memory as one of them all.

@@ -129,7 +129,8 @@ def sum_over_parts(f: Callable[[Tree], Tree], parts: Tree, count: int) -> Tree:
     Floating-point sums depend on their order. In this one, the sum over half of the parts is a partial sum of the
     whole, so a device that holds 1/2, 1/4, ... of the parts computes exactly what one device would have.
     Unrolled, because XLA's CPU backend runs convolutions inside a loop several times slower; the barriers keep the
-    parts one after the other, so that only one part's activations are alive.
+    parts one after the other, so that only one part's activations are alive; a CPU drops them unless it is told to hold
+    them, see `compilation.barrier_options`.
     """
     if count == 1:
         return f(jax.tree.map(lambda a: a[0], parts))
