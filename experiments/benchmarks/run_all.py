@@ -40,14 +40,14 @@ CPU = (
     Benchmark("forward_dense", "forward", ("--batches=1,4", "--dense=256x340"), 3),
     Benchmark("layers", "layers", (), 4),
     Benchmark("train_step", "train_step", ("--batches=2,8,16",), 20),
-    Benchmark("train_step_switches", "train_step", ("--batches=8", "--switches", "--nopeers", "--repeats=3"), 12),
+    Benchmark("train_step_switches", "train_step", ("--batches=8", "--switches", "--nopeers", "--repeats=3"), 6),
     Benchmark("dense_eval", "dense_eval", (), 4),
     Benchmark("dense_eval_Q256", "dense_eval", (*FULL, "--scale=256"), 6),
     Benchmark("dense_eval_Q384", "dense_eval", (*FULL, "--scale=384"), 7),
     Benchmark("dense_eval_Q512", "dense_eval", (*FULL, "--scale=512"), 9),
     Benchmark("input_pipeline", "input_pipeline", (), 6),
     Benchmark("end_to_end", "end_to_end", ("--micro_batches=1", "--steps=3", "--repeats=3"), 8),
-    Benchmark("end_to_end_narrow", "end_to_end", ("--width=0.1", "--crop=64", "--batch=32", "--steps=20"), 4),
+    Benchmark("end_to_end_narrow", "end_to_end", ("--width=0.1", "--crop=64", "--batch=32", "--steps=20"), 2),
     Benchmark("startup", "startup", (), 10),
 )
 GPU = (
