@@ -111,6 +111,9 @@ def test_damaged_stores_and_bad_input_give_one_sentence(whole, weights, pictures
     data = open_data(pictures)
     with pytest.raises(InputError, match=r"00000\.npz holds no descriptors .*: remove it and extract again"):
         extract(Wanted(weights, LAYERS, SCALES), data, range(10), tmp_path)
+    (store / "00000.npz").unlink()  # as advised
+    again = extract(Wanted(weights, LAYERS, SCALES), data, range(10), tmp_path)["pool5", 40]
+    np.testing.assert_array_equal(read_descriptors(again, range(10)), read_descriptors(whole["pool5", 40], range(10)))
     (store / "store.json").write_text("[")
     with pytest.raises(InputError, match=r"store\.json cannot be read"):
         extract(Wanted(weights, LAYERS, SCALES), data, range(10), tmp_path)
@@ -118,6 +121,15 @@ def test_damaged_stores_and_bad_input_give_one_sentence(whole, weights, pictures
         extract(Wanted(weights, ("pool5",), (31,)), data, range(10), tmp_path)
     with pytest.raises(InputError, match="unknown layer 'pool6'"):
         extract(Wanted(weights, ("pool6",), (32,)), data, range(10), tmp_path)
+
+
+def test_a_part_that_was_removed_from_among_others(tmp_path):
+    for part in range(5):
+        write_part(tmp_path, [2 * part, 2 * part + 1], np.full((2, 2, 2, 1), part, np.float32))
+    (tmp_path / "00002.npz").unlink()
+    write_part(tmp_path, [4, 5], np.full((2, 2, 2, 1), 7, np.float32))
+    assert sorted(stored_records(tmp_path)) == list(range(10))
+    np.testing.assert_array_equal(read_descriptors(tmp_path, [4, 9, 0])[:, 0, 0, 0], [7, 4, 0])
 
 
 def test_an_unreadable_image_is_named(weights, pictures, tmp_path):

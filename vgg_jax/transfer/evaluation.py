@@ -9,6 +9,8 @@ import numpy as np
 
 from vgg_jax.data.folder import FolderSource
 from vgg_jax.eval.evaluation import DataSet
+from vgg_jax.eval.nets import read_net
+from vgg_jax.eval.protocol import Member
 from vgg_jax.metrics import class_recalls
 from vgg_jax.progress import progress_bar
 from vgg_jax.report import Row
@@ -17,10 +19,11 @@ from vgg_jax.transfer.representation import Representation, check_representation
 from vgg_jax.transfer.splits import Split, random_split
 from vgg_jax.transfer.store import read_descriptors
 from vgg_jax.transfer.svm import COSTS, fit
+from vgg_jax.weights.load import HUB_FILES
 
 # What tells one row from another; a new row with the same key replaces the old one.
 ROW_KEY = (
-    *("dataset", "weights", "layer", "pool", "scales", "combine", "flip"),
+    *("dataset", "weights", "digests", "layer", "pool", "scales", "combine", "flip"),
     *("splits", "seed", "train_images", "test_images"),
 )
 _CONFUSIONS = 10  # pairs of classes in a row
@@ -70,13 +73,22 @@ def evaluate_transfer(
                 results = [_on_split(nets, source, representation, split, bar.update) for split in splits]
                 yield {
                     "dataset": data.name,
-                    "weights": [path.stem for path in group],
+                    "weights": [shown_name(path) for path in group],
+                    "digests": [read_net(Member(path, scales)).digest[:10] for path in group],
                     **representation._asdict(),
                     **protocol._asdict(),
                     "num_train": len(splits[0].train),
                     "num_test": [len(split.test) for split in splits],
                     **_summary(results, source.class_names),
                 }
+
+
+def shown_name(path: Path) -> str:
+    """WORKDIR/STAGE of a stage, a file's name without its ending; of the hub's form the folder's name."""
+    path = path.resolve()
+    if path.is_dir():
+        return path.name if any((path / name).is_file() for name in HUB_FILES) else f"{path.parent.name}/{path.name}"
+    return path.parent.name if path.name in HUB_FILES else path.name.partition(".")[0]
 
 
 class _Result(NamedTuple):

@@ -55,7 +55,7 @@ def extract(wanted: Wanted, data: DataSet, records: Sequence[int] | np.ndarray, 
         (layer, scale): folder / f"{layer.replace('/', '-')}-Q{scale}" for layer in layers for scale in wanted.scales
     }
     with contextlib.ExitStack() as held:
-        for (layer, scale), store in stores.items():
+        for (layer, scale), store in sorted(stores.items()):  # one order for all, or two might wait for each other
             held.enter_context(opened_store(store, _identity(net, layer, scale, data)))
         needed = {int(record) for record in records}
         missing = {key: needed - set(stored_records(store).tolist()) for key, store in stores.items()}

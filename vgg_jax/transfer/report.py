@@ -15,13 +15,14 @@ _WORST = 10
 def write_results(folder: Path, rows: Sequence[Row]) -> None:
     """Add rows to FOLDER/results.json, and draw report.md and class_recalls.png anew.
 
-    The table has all rows of the file, the best first; the picture and the worst classes are of the first row given.
+    The table has all rows of the file, the best first; the picture and the worst classes are of the best row given.
     """
     folder.mkdir(parents=True, exist_ok=True)
     add_rows(folder / "results.json", rows, ROW_KEY)
     every = sorted(read_rows(folder / "results.json"), key=lambda row: -row["mean_class_recall"])
-    _plot_class_recalls(rows[0], folder / "class_recalls.png")
-    write_atomically(folder / "report.md", report(every, rows[0]))
+    shown = max(rows, key=lambda row: row["mean_class_recall"])
+    _plot_class_recalls(shown, folder / "class_recalls.png")
+    write_atomically(folder / "report.md", report(every, shown))
 
 
 def transfer_table(rows: Sequence[Row]) -> str:

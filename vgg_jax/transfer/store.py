@@ -50,7 +50,8 @@ def _agree(path: Path, identity: dict[str, Any]) -> None:
 
 def write_part(folder: Path, records: Sequence[int] | np.ndarray, descriptors: np.ndarray) -> None:
     """Write the descriptors [N, 2, 2, C] of some records; a reader sees all of them or nothing."""
-    path = folder / f"{len(list(_parts(folder))):05d}.npz"
+    number = max((int(part.stem) + 1 for part in _parts(folder)), default=0)  # a damaged part may have been removed
+    path = folder / f"{number:05d}.npz"
     temporary = path.with_name(f".{path.name}.tmp")
     with temporary.open("wb") as file:
         np.savez(file, records=np.asarray(records, np.int64), descriptors=descriptors)
