@@ -45,6 +45,8 @@ def hub_server():
                 for line in map(json.loads, body.splitlines()):
                     if line["key"] == "file":
                         repositories[name][line["value"]["path"]] = base64.b64decode(line["value"]["content"])
+                    elif line["key"] == "deletedFile":
+                        del repositories[name][line["value"]["path"]]
                 url = f"http://{self.headers['Host']}/{name}/commit/{COMMIT}"
                 self.answer(200, {"commitUrl": url, "commitOid": COMMIT, "success": True, "hookOutput": ""})
             else:

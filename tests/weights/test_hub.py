@@ -51,6 +51,23 @@ def test_to_a_repository_and_back(layout, hub, tmp_path):
     assert_holds(tmp_path / "back", params)
 
 
+def test_a_folder_and_a_repository_hold_one_net(hub, tmp_path):
+    """Of two layouts written to one place the last counts, wherever it is read."""
+    params, old = random_params(MODEL), MODEL.clone(arch="B")
+    save_folder(tmp_path / "there", old, random_params(old))
+    push(tmp_path / "there", "somebody/narrow")
+    fetch_folder("somebody/narrow", tmp_path / "back")
+    save_folder(tmp_path / "there", MODEL, params, layout="keras")
+    assert_holds(tmp_path / "there", params)
+    push(tmp_path / "there", "somebody/narrow")
+    assert set(hub["somebody/narrow"]) == {"README.md", "model.h5"}
+    assert fetch_folder("somebody/narrow", tmp_path / "back").name == "model.h5"
+    assert_holds(tmp_path / "back", params)
+    with pytest.raises(InputError, match="unknown layout 'pickle': choose one of"):
+        save_folder(tmp_path / "no", MODEL, params, layout="pickle")
+    assert not (tmp_path / "no").exists()
+
+
 def test_mistakes_are_one_sentence(hub, tmp_path, monkeypatch):
     with pytest.raises(InputError, match=r"has neither model\.safetensors nor model\.h5: .*hub\.py save"):
         push(tmp_path, "somebody/narrow")

@@ -12,7 +12,7 @@ from vgg_jax.errors import InputError
 from vgg_jax.model import VGG
 from vgg_jax.report import Row
 from vgg_jax.weights.load import HUB_FILES, file_in_folder
-from vgg_jax.weights.save import SUFFIXES, card_path, save_weights
+from vgg_jax.weights.save import SUFFIXES, card_path, check_layout, save_weights
 from vgg_jax.weights.warm_start import Params
 
 CARD = "README.md"
@@ -29,18 +29,27 @@ def save_folder(
 ) -> Path:
     """Write FOLDER/model.safetensors (Keras's layout: model.h5) and its card, README.md; the file's path.
 
-    Arguments and errors as in `save_weights`; files of these names are replaced.
+    Arguments and errors as in `save_weights`; files of these names are replaced, so that a folder holds one net.
     """
+    path = folder / f"model{SUFFIXES.get(layout, '')}"
+    check_layout(path, layout)
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"model{SUFFIXES[layout]}"
     save_weights(path, model, params, layout=layout, metadata=metadata, results=results)
     card_path(path).replace(folder / CARD)
+    _remove_others(path)
     return path
+
+
+def _remove_others(path: Path) -> None:
+    """Remove what `file_in_folder` might take in the place of the file that was just written."""
+    for name in set(HUB_FILES) - {path.name}:
+        path.with_name(name).unlink(missing_ok=True)
 
 
 def push(folder: Path, repository: str, *, private: bool = False) -> str:
     """Upload a folder's weights and card to OWNER/NAME, which is made if need be; the address of the commit.
 
+    Weights of the other name in HUB_FILES, which are there from before, are deleted in the same commit.
     The user's own token is what huggingface_hub finds. Raises InputError where the folder has no weights, or the hub
     refuses or cannot be reached.
     """
@@ -49,12 +58,13 @@ def push(folder: Path, repository: str, *, private: bool = False) -> str:
     with _errors_told(repository):
         api = hub.HfApi()
         api.create_repo(repository, private=private, exist_ok=True)
-        commit = api.upload_folder(repo_id=repository, folder_path=folder, allow_patterns=files)
+        others = [name for name in HUB_FILES if name not in files]
+        commit = api.upload_folder(repo_id=repository, folder_path=folder, allow_patterns=files, delete_patterns=others)
     return str(commit.commit_url)
 
 
 def fetch_folder(repository: str, folder: Path, *, revision: str | None = None) -> Path:
-    """Fetch the weights of OWNER/NAME and their card into a folder; the file's path.
+    """Fetch the weights of OWNER/NAME and their card into a folder, in the place of others; the file's path.
 
     revision: a branch, tag or commit. Raises InputError where the repository has neither model.safetensors nor
     model.h5, or cannot be reached.
@@ -70,6 +80,7 @@ def fetch_folder(repository: str, folder: Path, *, revision: str | None = None) 
             )
         for name in [*wanted, *([CARD] if CARD in present else [])]:
             api.hf_hub_download(repository, name, revision=revision, local_dir=folder)
+    _remove_others(folder / wanted[0])
     return folder / wanted[0]
 
 
