@@ -54,6 +54,9 @@ def test_where_names_come_from(tmp_path, caplog):
     assert class_names(1000, ["x"] * 1000) == ["x"] * 1000
     with pytest.raises(InputError, match=r"names\.txt has 2 names"):
         class_names(3, None, tmp_path / "names.txt")
+    (tmp_path / "latin1.txt").write_text("Hündin\nb\n", encoding="latin-1")
+    with pytest.raises(InputError, match=r"latin1\.txt is no text in UTF-8"):
+        class_names(2, None, tmp_path / "latin1.txt")
 
 
 def test_imagenets_names_are_in_the_order_of_wordnet_ids(real_data):

@@ -49,7 +49,7 @@ def test_what_was_written_is_read_again_to_the_bit(tmp_path, form, layout):
     model, params = narrow("A-LRN", lrn="caffe", pool_rounding="ceil", mean_rgb=(121.37, 0.0, 99.1))
     export_onnx(tmp_path / "net.onnx", model, params, form=form, layout=layout)
     read, restored = load_weights(tmp_path / "net.onnx")
-    assert read == (model.clone(num_classes=1000, crop_size=224) if form == "pool5" else model)
+    assert read == model
     written = without_fc(params) if form == "pool5" else params
     assert jax.tree.structure(restored) == jax.tree.structure(written)
     assert jax.tree.all(jax.tree.map(lambda a, b: np.asarray(a).tobytes() == b.tobytes(), restored, written))

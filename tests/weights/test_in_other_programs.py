@@ -1,4 +1,4 @@
-"""Files that we write, loaded by torchvision, timm and Keras themselves, at full width, on photographs.
+"""Files that we write, loaded by torchvision, timm and Keras, and theirs by us, at full width, on photographs.
 
 The programs are no part of the test extra; where one is absent its tests skip. They take minutes and some GB of memory:
 
@@ -61,6 +61,11 @@ def assert_outputs(theirs, expected):
         assert_close(np.asarray(a), b, ANOTHER_PROGRAM)
 
 
+def assert_same_params(theirs, written):
+    """What the program saves of the net whose outputs were compared is read to the same bits."""
+    assert jax.tree.all(jax.tree.map(np.array_equal, load_weights(theirs)[1], load_weights(written)[1]))
+
+
 @pytest.mark.parametrize("program", ["torchvision", "timm"])
 @pytest.mark.parametrize(("arch", "fields"), [("A", TORCH_VISION), ("B", TORCH_VISION), ("D", {}), ("E", TORCH_VISION)])
 def test_torch_gives_our_outputs(program, arch, fields, photographs, real_data, tmp_path):
@@ -84,6 +89,9 @@ def test_torch_gives_our_outputs(program, arch, fields, photographs, real_data, 
         x = (torch.tensor(photographs).permute(0, 3, 1, 2) / 255 - mean) / std
         module.eval()
         assert_outputs((module(x[..., :224]), module.features(x).permute(0, 2, 3, 1)), expected)
+    torch.save(module.state_dict(), tmp_path / "theirs.pth")
+    del module
+    assert_same_params(tmp_path / "theirs.pth", tmp_path / "net.safetensors")
 
 
 @pytest.mark.parametrize(("arch", "name"), [("D", "VGG16"), ("E", "VGG19")])
@@ -102,6 +110,9 @@ def test_keras_gives_our_outputs(arch, name, photographs, real_data, tmp_path):
     x = preprocess(photographs.astype(np.float32))
     with jax.numpy_rank_promotion("allow"):  # which Keras relies on
         assert_outputs((full.predict(x[:, :, :224], verbose=0), body.predict(x, verbose=0)), expected)
+    full.save_weights(tmp_path / "theirs.weights.h5")
+    del full, body
+    assert_same_params(tmp_path / "theirs.weights.h5", tmp_path / "net.h5")
 
 
 def test_the_comparison_sees_swapped_axes(photographs, real_data, tmp_path):

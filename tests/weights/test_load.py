@@ -8,6 +8,7 @@ from pathlib import Path
 import h5py
 import jax
 import numpy as np
+import onnx
 import pytest
 from flax.serialization import to_bytes
 from safetensors.numpy import load_file, save_file
@@ -236,6 +237,63 @@ def test_every_misshapen_layer_is_named(tmp_path):
         "the kernel of fc7 (classifier.3) has shape [122, 123] but [123, 123] is needed; "
         "the bias of fc8 (classifier.6) has shape [7] but [5] is needed"
     )
+
+
+def test_all_faults_stand_in_one_sentence(tmp_path):
+    def change(arrays):
+        del arrays["features.2.weight"]
+        arrays["features.99.weight"] = arrays["classifier.6.bias"] = np.zeros(7, np.float32)
+
+    with pytest.raises(InputError) as raised:
+        load_weights(changed(tmp_path, change))
+    assert str(raised.value) == (
+        f"{tmp_path / 'net'} (safetensors) has not the layers of a net B: "
+        "the kernel of conv1_2 (features.2) is missing; features.99 (kernel) is extra; "
+        "of those it has, with width 0.03, crops of 64 and 5 classes (shapes as H, W, in, out): "
+        "the bias of fc8 (classifier.6) has shape [7] but [5] is needed"
+    )
+
+
+def test_a_header_that_begins_as_a_pickle(tmp_path):
+    """A safetensors file begins with its header's length: 80 05 00 .. is one of 1408 bytes, and opens a pickle too."""
+    arrays = load_file(FIXTURES / "torchvision_b.safetensors")
+    save_file(arrays, tmp_path / "net")
+    data = (tmp_path / "net").read_bytes()
+    header = int.from_bytes(data[:8], "little")
+    padded = next(n for n in range(header, header + 2**17) if n % 256 == 128 and n // 256 % 256 < 6)  # by spaces
+    data = padded.to_bytes(8, "little") + data[8 : 8 + header].ljust(padded) + data[8 + header :]
+    (tmp_path / "net").write_bytes(data)
+    assert data[0] == 0x80 and data[1] < 6
+    assert load_weights(tmp_path / "net")[0] == load_weights(FIXTURES / "torchvision_b.safetensors")[0]
+
+
+@pytest.mark.parametrize(
+    ("mean", "std", "expected"),
+    [
+        ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225), ((123.675, 116.28, 103.53), (58.395, 57.12, 57.375))),
+        ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5), ((127.5,) * 3, (127.5,) * 3)),
+        ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0), ((0.0,) * 3, (1.0,) * 3)),
+        ((124.0, 117.0, 104.0), (1.0, 1.0, 1.0), ((124.0, 117.0, 104.0), (1.0,) * 3)),
+    ],
+)
+def test_the_range_of_an_onnx_files_images(tmp_path, mean, std, expected, caplog):
+    """A graph that normalizes as torchvision does takes images in 0..1."""
+    proto = onnx.load(FIXTURES / "torchvision_a.onnx")
+    name = proto.graph.input[0].name
+    for node in proto.graph.node:
+        node.input[:] = ["normalized" if i == name else i for i in node.input]
+    for constant, value in (("mean", mean), ("std", std)):
+        array = np.array(value, np.float32).reshape(1, 3, 1, 1)
+        proto.graph.initializer.append(onnx.numpy_helper.from_array(array, constant))
+    proto.graph.node.insert(0, onnx.helper.make_node("Sub", [name, "mean"], ["centred"]))
+    proto.graph.node.insert(1, onnx.helper.make_node("Div", ["centred", "std"], ["normalized"]))
+    onnx.save(proto, tmp_path / "net.onnx")
+    caplog.set_level(logging.INFO, "vgg_jax")
+    model, params = load_weights(tmp_path / "net.onnx")
+    np.testing.assert_allclose(model.mean_rgb, expected[0], rtol=1e-6)
+    np.testing.assert_allclose(model.std_rgb, expected[1], rtol=1e-6)
+    assert ("which takes 0..1" in caplog.text) == (max(std) < 1)
+    assert_same(params, load_weights(FIXTURES / "torchvision_a.onnx")[1])
 
 
 def test_a_top_that_is_not_square(tmp_path):

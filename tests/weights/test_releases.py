@@ -75,10 +75,10 @@ def server(tmp_path):
 
     class Handler(http.server.SimpleHTTPRequestHandler):
         def do_GET(self):
-            if self.path != "/cut":
+            if self.path not in ("/cut", "/no_length"):
                 return super().do_GET()
             self.send_response(200)
-            self.send_header("Content-Length", str(len(DATA)))
+            self.send_header("Content-Length", str(len(DATA)) if self.path == "/cut" else "many")
             self.end_headers()
             self.wfile.write(DATA[: len(DATA) // 2])
 
@@ -113,6 +113,7 @@ def test_a_file_is_fetched_whole(server, tmp_path, sha256, capfd):
         ("whole", "00000000", f"its SHA-256 is {SHA256}, not 00000000"),
         ("cut", None, f"was cut off: {len(DATA) // 2} of {len(DATA)} bytes came|cannot be fetched"),
         ("absent", None, "cannot be fetched: HTTP Error 404"),
+        ("no_length", None, "cannot be fetched: invalid literal"),
     ],
 )
 def test_what_is_not_the_whole_right_file_leaves_the_old_one(server, tmp_path, name, sha256, sentence):
@@ -122,6 +123,8 @@ def test_what_is_not_the_whole_right_file_leaves_the_old_one(server, tmp_path, n
         fetch(f"{server}/{name}", path, sha256)
     assert path.read_bytes() == b"old"
     assert sorted(p.name for p in tmp_path.iterdir()) == ["net", "served"]
+    with pytest.raises(InputError, match=r"^localhost/net cannot be fetched: unknown url type"):
+        fetch("localhost/net", path)
 
 
 def test_fetch_weights_by_name(server, tmp_path):

@@ -174,6 +174,16 @@ def test_a_zip_member_that_lies_about_its_size(tmp_path):
     refused(path, "has 1000 bytes|cut off")
 
 
+@pytest.mark.parametrize("compression", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+@pytest.mark.parametrize("name", ["conv1_1_W.npy", "net/data.pkl"])
+def test_compressions_that_zipfile_inflates_without_a_limit(tmp_path, name, compression):
+    with zipfile.ZipFile(tmp_path / "net", "w", compression) as archive:
+        archive.writestr(name, bytes(2**20))
+    size = struct.pack("<I", 2**20)
+    (tmp_path / "net").write_bytes((tmp_path / "net").read_bytes().replace(size, struct.pack("<I", 1000)))
+    refused(tmp_path / "net", "are compressed neither as NumPy nor as torch does it")
+
+
 def test_a_bomb_in_a_pth(tmp_path):
     with zipfile.ZipFile(tmp_path / "net.pth", "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("net/data.pkl", bytes(2**27))
@@ -190,6 +200,21 @@ def test_a_bomb_in_hdf5(tmp_path):
     with h5py.File(tmp_path / "net.h5", "w") as file:
         file.create_dataset("block1_conv1/block1_conv1/kernel", (2**20, 2**20), np.float32, chunks=(1024, 1024))
     refused(tmp_path / "net.h5", "announces 4398046511104 bytes")
+
+
+@pytest.mark.parametrize(
+    ("name", "dtype", "sentence"),
+    [
+        ("block1_conv1/block1_conv1/kernel", np.float32, "announces 268435456 bytes"),
+        ("vgg_jax", np.uint8, "no text of"),
+    ],
+)
+def test_a_bomb_in_a_chunk_of_hdf5(tmp_path, name, dtype, sentence):
+    """libhdf5 inflates a chunk as a whole, whatever part of it the array is."""
+    with h5py.File(tmp_path / "net.h5", "w") as file:
+        chunks = (2**28 // np.dtype(dtype).itemsize,)
+        file.create_dataset(name, (8,), dtype, chunks=chunks, maxshape=(None,), compression="gzip")
+    refused(tmp_path / "net.h5", sentence)
 
 
 def test_hdf5_that_points_to_another_file(tmp_path):
@@ -211,6 +236,11 @@ def test_hdf5_that_points_to_another_file(tmp_path):
         (b"\x08\x07", "holds no graph"),
         (b"\x81\xa1a" * 100_000 + b"\xc0", "damaged or no msgpack file"),
         (b"\xdf\xff\xff\xff\xff" + bytes(10), "damaged or no msgpack file"),
+        (b"\x81\xa1a\xdd\x00\x10\x00\x00" + b"\x80" * 2**20, "exceeds max_array_len"),
+        (b"\x81\xa1a\xdc\x10\x00" + (b"\xdc\x10\x00" + b"\x80" * 4096) * 4096, "more than 4096 dicts, lists"),
+        (b"\x08\x07\x3a\x80\x80\x10" + b"\x2a\x00" * 2**17 + b"\x42\x00", "a graph of more than 4096 fields"),
+        (b"\x08\x07\x3a\x83\x01\x0a\x80\x01" + b"\x0a\x00" * 64 + b"\x42\x00", "a node without an output"),
+        (b"\x08\x07\x3a\x85\x01\x0a\x82\x01" + b"\x0a\x00" * 65 + b"\x42\x00", "a node of more than 64 fields"),
         (b"\x89HDF\r\n\x1a\n" + bytes(600), "damaged or no keras file"),
         (
             b"MATLAB 7.3 MAT-file".ljust(512) + b"\x89HDF\r\n\x1a\n",

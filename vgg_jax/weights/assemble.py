@@ -39,10 +39,9 @@ def assemble(found: Found, where: str, arch: str | None = None, input_order: str
     names = dict(zip(layer_names(arch), _file_names(found, arch)))
     body = not any(names[name] in found.layers for name in FC_LAYERS)
     wanted = {ours: theirs for ours, theirs in names.items() if not (body and ours in FC_LAYERS)}
-    _check_names(found, arch, wanted, where)
-    shapes = {ours: _our_shape(found.layers[theirs]["kernel"].shape, found) for ours, theirs in wanted.items()}
+    shapes = _shapes(found, wanted)
     model = told or _model(found, arch, shapes)
-    _check_shapes(found, model, wanted, shapes, where)
+    _check(found, model, wanted, shapes, where)
     params = {ours: _read_layer(found, model, ours, found.layers[theirs]) for ours, theirs in wanted.items()}
     model, params, why = _without_nan_top(found, model, params)
     if broken := [name for name, layer in params.items() if not all(np.isfinite(a).all() for a in layer.values())]:
@@ -93,7 +92,29 @@ def _our_shape(shape: tuple[int, ...], found: Found) -> tuple[int, ...]:
     return shape[::-1] if len(shape) == 2 else (*shape[2:], *shape[1::-1])
 
 
-def _check_names(found: Found, arch: str, wanted: dict[str, str], where: str) -> None:
+def _shapes(found: Found, wanted: dict[str, str]) -> dict[str, tuple[int, ...]]:
+    """Of the kernels that are there, in our layout."""
+    kernels = {ours: found.layers.get(theirs, {}).get("kernel") for ours, theirs in wanted.items()}
+    return {ours: _our_shape(kernel.shape, found) for ours, kernel in kernels.items() if kernel is not None}
+
+
+def _check(found: Found, model: VGG, wanted: dict[str, str], shapes: dict[str, tuple[int, ...]], where: str) -> None:
+    """Raise one InputError with all that is missing, extra and misshapen."""
+    faults, misshapen = _name_faults(found, wanted), _shape_faults(found, model, wanted, shapes)
+    sizes = (
+        f"with width {model.width_multiplier:g}, crops of {model.crop_size} and {model.num_classes} classes "
+        f"(shapes as H, W, in, out): {'; '.join(misshapen)}"
+    )
+    if faults:
+        rest = f"; of those it has, {sizes}" if misshapen else ""
+        raise InputError(
+            f"{where} ({found.format}) has not the layers of a net {model.arch}: {'; '.join(faults)}{rest}"
+        )
+    if misshapen:
+        raise InputError(f"{where} ({found.format}) does not fit a net {model.arch} {sizes}")
+
+
+def _name_faults(found: Found, wanted: dict[str, str]) -> list[str]:
     faults = []
     for ours, theirs in wanted.items():
         for role in ("kernel", "bias"):
@@ -102,17 +123,16 @@ def _check_names(found: Found, arch: str, wanted: dict[str, str], where: str) ->
     for theirs, layer in found.layers.items():
         roles = {"kernel", "bias"} if theirs in wanted.values() else set[str]()
         faults += [f"{_printable(theirs)} ({_printable(role)}) is extra" for role in layer if role not in roles]
-    if faults:
-        raise InputError(f"{where} ({found.format}) has not the layers of a net {arch}: {'; '.join(faults)}")
+    return faults
 
 
 def _model(found: Found, arch: str, shapes: dict[str, tuple[int, ...]]) -> VGG:
-    """A model of the sizes that the shapes suggest; `_check_shapes` says where they do not agree."""
+    """A model of the sizes that the shapes suggest; `_check` says where they do not agree."""
     rows = [layer for block in blocks_of(arch) for layer in block]
-    pairs = [(row.channels, shapes[row.name][-1]) for row in rows if shapes[row.name]]
+    pairs = [(row.channels, shapes[row.name][-1]) for row in rows if shapes.get(row.name)]
     pairs += [(FC_CHANNELS, shapes[name][-1]) for name in FC_LAYERS[:2] if shapes.get(name)]
     crop = VGG.crop_size
-    if shapes.get("fc6") and shapes[rows[-1].name]:
+    if shapes.get("fc6") and shapes.get(rows[-1].name):
         windows = math.prod(shapes["fc6"][:-1]) // max(1, shapes[rows[-1].name][-1])
         crop = STRIDE * max(1, math.isqrt(windows))
     convention = found.convention
@@ -130,6 +150,8 @@ def _model(found: Found, arch: str, shapes: dict[str, tuple[int, ...]]) -> VGG:
 
 def _width(pairs: list[tuple[int, int]]) -> float:
     """The simplest width at which channels become those found; pairs: (at full width, found)."""
+    if not pairs:
+        return VGG.width_multiplier
     low = max((found - 0.5) / full if found > 1 else 0.0 for full, found in pairs)  # at least one channel
     high = min((found + 0.5) / full for full, found in pairs)
     candidates = [2.0**-k for k in range(12)]
@@ -140,26 +162,21 @@ def _width(pairs: list[tuple[int, int]]) -> float:
     return pairs[0][1] / pairs[0][0] if low >= high or pairs[0][1] < 1 else (low + high) / 2
 
 
-def _check_shapes(
-    found: Found, model: VGG, wanted: dict[str, str], shapes: dict[str, tuple[int, ...]], where: str
-) -> None:
+def _shape_faults(found: Found, model: VGG, wanted: dict[str, str], shapes: dict[str, tuple[int, ...]]) -> list[str]:
+    """Of what is there; none where layers are known by their order alone and one of them is missing."""
+    if found.convention.names is None and len(found.layers) != len(wanted):
+        return []
     needed = _needed_shapes(model)
     faults = []
     for ours, theirs in wanted.items():
-        kernel, bias = shapes[ours], found.layers[theirs]["bias"].shape
-        flat = (math.prod(kernel[:3]), kernel[3]) if ours in FC_LAYERS and len(kernel) == 4 else kernel
-        for role, shape, right in (
-            ("kernel", kernel, flat == needed[ours]["kernel"] and _is_square(kernel)),
-            ("bias", bias, bias == needed[ours]["bias"]),
-        ):
-            if not right:
+        there = {role: array.shape for role, array in found.layers.get(theirs, {}).items() if role in needed[ours]}
+        for role, shape in {**there, **({"kernel": shapes[ours]} if ours in shapes else {})}.items():
+            is_matrix = role == "kernel" and ours in FC_LAYERS and len(shape) == 4
+            flat = (math.prod(shape[:3]), shape[3]) if is_matrix else shape
+            if flat != needed[ours][role] or not _is_square(shape):
                 need = list(needed[ours][role])
                 faults.append(f"the {role} of {_both(ours, theirs)} has shape {list(shape)} but {need} is needed")
-    if faults:
-        raise InputError(
-            f"{where} ({found.format}) does not fit a net {model.arch} with width {model.width_multiplier:g}, crops of "
-            f"{model.crop_size} and {model.num_classes} classes (shapes as H, W, in, out): {'; '.join(faults)}"
-        )
+    return faults
 
 
 @lru_cache(maxsize=64)

@@ -14,10 +14,14 @@ def class_names(num_classes: int, stored: Sequence[str] | None, file: Path | Non
     """One name a class: those of a file, one a line; else those stored with the weights; else ImageNet's.
 
     WordNet ids of ImageNet's 1000 classes get their names. ImageNet's are taken, and it is logged, where 1000 classes
-    have no names; another number of classes without names is numbered. Raises InputError where a file has not as many.
+    have no names; another number of classes without names is numbered. Raises InputError where a file has not as many,
+    or is no text.
     """
     if file is not None:
-        names = file.read_text(encoding="utf-8").splitlines()
+        try:
+            names = file.read_text(encoding="utf-8").splitlines()
+        except UnicodeDecodeError as reason:
+            raise InputError(f"{file} is no text in UTF-8 ({reason.reason}): save it as UTF-8") from reason
         if len(names) != num_classes:
             raise InputError(f"{file} has {len(names)} names, one a line, but the net has {num_classes} classes")
         return names

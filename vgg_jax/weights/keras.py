@@ -25,7 +25,7 @@ def read_keras(path: Path) -> Found:
         root = file.get("model_weights", file)
         new = "layers" in root and "layer_names" not in root.attrs
         datasets = list(_datasets(root["layers"] if new else root, h5py))
-        check_size(sum(count(d.shape) * d.dtype.itemsize for _, d in datasets), path.stat().st_size)
+        check_size(sum(_held_bytes(d) for _, d in datasets), path.stat().st_size)
         layers = _by_numbered_group(datasets) if new else _by_weight_name(datasets)
         read = {name: {role: _read(d) for role, d in layer.items()} for name, layer in layers.items()}
     if new:
@@ -67,9 +67,14 @@ def _metadata(file: Any, path: Path, h5py: Any) -> dict[str, str] | None:
     dataset = file.get(METADATA)
     if not isinstance(dataset, h5py.Dataset) or dataset.is_virtual or dataset.external:
         return None
-    if dataset.dtype != np.uint8 or dataset.ndim != 1 or dataset.size > MAX_METADATA:
+    if dataset.dtype != np.uint8 or dataset.ndim != 1 or _held_bytes(dataset) > MAX_METADATA:
         raise Malformed(f"its data {METADATA} are no text of at most {MAX_METADATA} bytes")
     return unpacked(dataset[()].tobytes().decode(errors="replace"), str(path))
+
+
+def _held_bytes(dataset: Any) -> int:
+    """What reading takes: the array, or a chunk, which libhdf5 inflates whole and may be larger than the array."""
+    return max(count(dataset.shape), count(dataset.chunks or ())) * dataset.dtype.itemsize
 
 
 def _read(dataset: Any) -> Stored:

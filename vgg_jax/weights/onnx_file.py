@@ -1,41 +1,49 @@
 """ONNX: the initialisers that Conv, Gemm and MatMul nodes take, in the order of the graph; names do not matter.
 
 What the graph does to its input before the first convolution (minus a mean, divided by a std) is the model's mean_rgb
-and std_rgb; a graph that does nothing there is taken for an exported torchvision net. Its pools say what they do with
-an odd side. The onnx package is not needed.
+and std_rgb, times 255 where both are at most 1: it takes images in 0..1 then. A graph that does nothing there is taken
+for an exported torchvision net. Its pools say what they do with an odd side. The onnx package is not needed.
 """
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
 
 from vgg_jax.weights.found import Found, Layer, Malformed, Stored, count, lrn_convention, without_leading_ones
 from vgg_jax.weights.names import CONVENTIONS, Convention, Rgb
-from vgg_jax.weights.protobuf_wire import as_bytes, as_float, as_number, as_text, fields, floats, numbers
+from vgg_jax.weights.protobuf_wire import Value, as_bytes, as_float, as_number, as_text, fields, floats, numbers
 
 FORMAT = "ONNX"
 
 _DTYPES = {1: "<f4", 10: "<f2", 11: "<f8"}
-_GRAPH, _OPERATOR_SETS = 7, 8
+_GRAPH, _OPERATOR_SETS, _METADATA = 7, 8, 14
 _NODE, _INITIALIZER = 1, 5
+# of a message; each takes a hundred times its bytes here
+_MOST_FIELDS = {"model": 256, "graph": 4096, "node": 64, "attribute": 64, "tensor": 64, "metadata": 64}
 _UNCHANGING = ("Identity", "Cast", "Transpose", "Dropout")
 
 
 class Node(NamedTuple):
-    """One operation: its attributes as their undecoded messages by name."""
+    """One operation: its attributes as their messages by name."""
 
     op: str
     inputs: list[str]
     outputs: list[str]
-    attributes: dict[str, list[tuple[int, int | memoryview]]]
+    attributes: dict[str, memoryview]
+
+    def attribute(self, name: str) -> Iterator[tuple[int, Value]]:
+        """The fields of an attribute; none where it is not there."""
+        return _fields(self.attributes.get(name, memoryview(b"")), "attribute")
 
 
 def read_onnx(data: memoryview) -> Found:
     """The layers of the graph, positional. Malformed for a graph that does something else than a VGG to its input."""
-    model = dict(fields(data))
-    if not {_GRAPH, _OPERATOR_SETS} <= model.keys():  # the operator sets follow the graph: a cut may fall between
+    parts = list(_fields(data, "model"))
+    graphs = [value for number, value in parts if number == _GRAPH]
+    if not graphs or not any(number == _OPERATOR_SETS for number, _ in parts):  # these follow: a cut may fall between
         raise Malformed("it holds no graph, or no operator sets")
-    constants, nodes = _parse(as_bytes(model[_GRAPH]))
+    constants, nodes = _parse(as_bytes(graphs[-1]))
     layers: dict[str, Layer] = {}
     scale, shift = np.ones(3), np.zeros(3)  # of the input, before the first convolution
     preprocesses, flatten, pool_rounding, lrn, pending = False, "CHW", "floor", None, None
@@ -70,10 +78,31 @@ def read_onnx(data: memoryview) -> Found:
         raise Malformed("its graph has no layer with weights")
     convention = _convention(layers)._replace(flatten=flatten, pool_rounding=pool_rounding)
     if preprocesses:
-        mean_rgb, std_rgb = _shortest(-shift / scale), _shortest(1 / scale)
+        mean, std = -shift / scale, 1 / scale
+        of_ones = bool((abs(mean) <= 1).all() and (abs(std) <= 1).all() and (mean.any() or (std != 1).any()))
+        times = 255 if of_ones else 1  # a mean and std as torchvision's, for images in 0..1
+        mean_rgb, std_rgb = _shortest(times * mean), _shortest(times * std)
         convention = convention._replace(mean_rgb=mean_rgb, std_rgb=std_rgb, input_order="RGB")
-        return Found(FORMAT, layers, convention, lrn, order_from="as for every ONNX file; mean and std by its graph")
+        why = f"as for every ONNX file; mean and std by its graph{', which takes 0..1' if of_ones else ''}"
+        return Found(FORMAT, layers, convention, lrn, order_from=why, metadata=_own_metadata(parts))
     return Found(FORMAT, layers, convention, lrn)
+
+
+def _fields(message: memoryview, kind: str) -> Iterator[tuple[int, Value]]:
+    """The fields of a message of this kind; Malformed for more than a VGG's has."""
+    for number, field in enumerate(fields(message), 1):
+        if number > _MOST_FIELDS[kind]:
+            raise Malformed(f"it has a {kind} of more than {_MOST_FIELDS[kind]} fields")
+        yield field
+
+
+def _own_metadata(parts: list[tuple[int, Value]]) -> dict[str, str] | None:
+    """What our own `export_onnx` notes of the model and its classes; None in any other program's file."""
+    entries = [dict(_fields(as_bytes(value), "metadata")) for number, value in parts if number == _METADATA]
+    metadata = {as_text(e[1]): as_text(e[2]) for e in entries if {1, 2} <= e.keys()}
+    if '"vgg_jax"' not in metadata.get("versions", ""):
+        return None
+    return {key: metadata[key] for key in ("model", "classes") if key in metadata}
 
 
 def _convention(layers: dict[str, Layer]) -> Convention:
@@ -116,7 +145,7 @@ def _transposed(stored: Stored) -> Stored:
 
 def _parse(graph: memoryview) -> tuple[dict[str, Stored], list[Node]]:
     constants, nodes = {}, []
-    for number, value in fields(graph):
+    for number, value in _fields(graph, "graph"):
         if number == _INITIALIZER:
             name, stored = _tensor(as_bytes(value))
             constants[name] = stored
@@ -127,36 +156,37 @@ def _parse(graph: memoryview) -> tuple[dict[str, Stored], list[Node]]:
 
 def _node(message: memoryview) -> Node:
     node = Node("", [], [], {})
-    for number, value in fields(message):
+    for number, value in _fields(message, "node"):
         if number in (1, 2):
             (node.inputs if number == 1 else node.outputs).append(as_text(value))
         elif number == 4:
             node = node._replace(op=as_text(value))
         elif number == 5:
-            attribute = list(fields(as_bytes(value)))
-            node.attributes[next((as_text(part) for inner, part in attribute if inner == 1), "")] = attribute
+            attribute = as_bytes(value)
+            names = (as_text(part) for inner, part in _fields(attribute, "attribute") if inner == 1)
+            node.attributes[next(names, "")] = attribute
     if not node.outputs:
         raise Malformed("it has a node without an output")
     return node
 
 
 def _attribute(node: Node, name: str, field: int) -> memoryview:
-    for number, value in node.attributes.get(name, []):
+    for number, value in node.attribute(name):
         if number == field:
             return as_bytes(value)
     raise Malformed(f"its {node.op} lacks {name}")
 
 
 def _int(node: Node, name: str) -> int:
-    return next((as_number(value) for number, value in node.attributes.get(name, []) if number == 3), 0)
+    return next((as_number(value) for number, value in node.attribute(name) if number == 3), 0)
 
 
 def _float(node: Node, name: str, default: float) -> float:
-    return next((as_float(value) for number, value in node.attributes.get(name, []) if number == 2), default)
+    return next((as_float(value) for number, value in node.attribute(name) if number == 2), default)
 
 
 def _ints(node: Node, name: str) -> list[int]:
-    return [i for number, value in node.attributes.get(name, []) if number == 8 for i in numbers(value)]
+    return [i for number, value in node.attribute(name) if number == 8 for i in numbers(value)]
 
 
 def _lrn_convention(node: Node) -> str:
@@ -170,7 +200,7 @@ def _lrn_convention(node: Node) -> str:
 def _tensor(message: memoryview) -> tuple[str, Stored]:
     """(name, array) of a TensorProto; its data are raw bytes, or a repeated float or double."""
     name, shape, kind, parts, raw, external = "", [], 0, [], None, False
-    for number, value in fields(message):
+    for number, value in _fields(message, "tensor"):
         if number == 1:
             shape += numbers(value)
         elif number == 2:

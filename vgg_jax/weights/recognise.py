@@ -36,10 +36,10 @@ def recognise(path: Path) -> str:
             f"{path} is a tar archive, as torch 0.1 wrote .pth files, which is not read: "
             "in torch, torch.save(torch.load(FILE, weights_only=True), NEW_FILE) writes one that is"
         )
+    if head[8:9] == b"{" and head[5:8] == bytes(3):  # before the pickle: 80 05 is a header of 1408 bytes, too
+        return "safetensors"
     if head[:1] == b"\x80" and head[1:2] and head[1] < 6:
         raise InputError(f"{path} is a pickle, which can run any program when it is opened: no pickle is read")
-    if head[8:9] == b"{" and head[5:8] == bytes(3):
-        return "safetensors"
     if head and head[0] in _MSGPACK_MAPS:
         return "msgpack"
     if head.startswith(b"\x08"):

@@ -6,10 +6,11 @@ from pathlib import Path
 from vgg_jax.weights.found import Malformed, check_size
 
 MAX_MEMBERS = 4096
+_BOUNDED = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # zipfile inflates bzip2 and LZMA without a limit
 
 
 def open_members(path: Path) -> tuple[zipfile.ZipFile, dict[str, zipfile.ZipInfo]]:
-    """The archive and its members by name; Malformed for a bomb, a name that comes twice, an encrypted member."""
+    """The archive and its members by name; Malformed for a bomb, a name that comes twice, encryption, bzip2."""
     archive = zipfile.ZipFile(path)
     members = archive.infolist()
     if len(members) > MAX_MEMBERS:
@@ -20,6 +21,8 @@ def open_members(path: Path) -> tuple[zipfile.ZipFile, dict[str, zipfile.ZipInfo
         raise Malformed("it has two members of one name")
     if any(member.flag_bits & 1 for member in members):
         raise Malformed("it is encrypted")
+    if any(member.compress_type not in _BOUNDED for member in members):
+        raise Malformed("its members are compressed neither as NumPy nor as torch does it, stored or deflated")
     return archive, by_name
 
 
