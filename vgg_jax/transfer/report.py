@@ -15,14 +15,13 @@ _WORST = 10
 def write_results(folder: Path, rows: Sequence[Row]) -> None:
     """Add rows to FOLDER/results.json, and draw report.md and class_recalls.png anew.
 
-    The table has all rows of the file, the best first; the picture and the worst classes are of the best row given.
+    The table has all rows of the file, the best first, of which are the picture and the worst classes.
     """
     folder.mkdir(parents=True, exist_ok=True)
     add_rows(folder / "results.json", rows, ROW_KEY)
     every = sorted(read_rows(folder / "results.json"), key=lambda row: -row["mean_class_recall"])
-    shown = max(rows, key=lambda row: row["mean_class_recall"])
-    _plot_class_recalls(shown, folder / "class_recalls.png")
-    write_atomically(folder / "report.md", report(every, shown))
+    _plot_class_recalls(every[0], folder / "class_recalls.png")
+    write_atomically(folder / "report.md", report(every))
 
 
 def transfer_table(rows: Sequence[Row]) -> str:
@@ -53,16 +52,15 @@ def format_recall(row: Row) -> str:
     return f"{row['mean_class_recall']:.1f}{deviation}"
 
 
-def report(rows: Sequence[Row], shown: Row) -> str:
-    """The report's Markdown: the table of all rows, the classes and confusions of the row that is shown."""
+def report(rows: Sequence[Row]) -> str:
+    """The report's Markdown: the table of all rows, the classes and confusions of the first."""
+    shown = rows[0]
     worst = sorted(shown["class_recalls"].items(), key=lambda item: item[1])[:_WORST]
     classes = ", ".join(f"{name} {recall:.0f}" for name, recall in worst)
     confused = ", ".join(f"{true} as {given} ({count})" for true, given, count in shown["confusions"])
-    setting = (
-        f"{' & '.join(shown['weights'])}, {shown['layer']}, {shown['pool']}-pooled, Q = {shown['scales']}, "
-        f"{format_recall(shown)}"
-    )
-    paper = ", ".join(f"{net} {figure}" for net, figure in PAPER.items())
+    scales = ",".join(map(str, shown["scales"]))
+    net = f"{' & '.join(shown['weights'])}, {shown['layer']}, {shown['pool']}-pooled"
+    paper = ", ".join(f"{arch} {figure}" for arch, figure in PAPER.items())
     return f"""# Transfer to {shown["dataset"]}
 
 {transfer_table(rows)}
@@ -71,8 +69,8 @@ The paper on Caltech-101 (fc7, mean-pooled, Q = 256,384,512 stacked, flip, 30/50
 
 ## Classes
 
-{setting}. Lowest recalls (%): {classes}. Most frequent confusions, with the number of images over all splits:
-{confused or "none"}.
+{net}, Q = {scales}, {format_recall(shown)}. Lowest recalls (%): {classes}.
+Most frequent confusions, with the number of images over all splits: {confused or "none"}.
 
 ![recall of each class](class_recalls.png)
 """
