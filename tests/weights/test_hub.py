@@ -78,6 +78,12 @@ def test_mistakes_are_one_sentence(hub, tmp_path, monkeypatch):
         fetch_folder("somebody/other", tmp_path / "back")
     with pytest.raises(InputError, match="no name/at all: "):
         fetch_folder("no name/at all", tmp_path / "back")
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")  # where nobody answers
+    monkeypatch.setattr("time.sleep", lambda seconds: None)  # before it tries again
+    for reach in (lambda: fetch_folder("somebody/narrow", tmp_path / "back"), lambda: push(tmp_path / "a", "some/net")):
+        save_folder(tmp_path / "a", MODEL, random_params(MODEL))
+        with pytest.raises(InputError, match=r"^some\S+: .*(refused|connect)"):
+            reach()
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
     with pytest.raises(InputError, match=r"need huggingface_hub: pip install 'vgg_jax\[hub\]'"):
         fetch_folder("somebody/narrow", tmp_path / "back")

@@ -94,11 +94,11 @@ def _huggingface_hub() -> Any:
 
 @contextlib.contextmanager
 def _errors_told(repository: str) -> Iterator[None]:
-    """What huggingface_hub raises, HTTP errors and names that are none, as an InputError."""
+    """What huggingface_hub raises, as an InputError: HTTP errors, names that are none, no network."""
     try:
         yield
     except InputError:
         raise
-    except (OSError, ValueError) as reason:
+    except Exception as reason:  # its HTTP library, which has changed, has errors of its own
         sentence = next((line for line in str(reason).splitlines() if line.strip()), type(reason).__name__)
         raise InputError(f"{repository}: {sentence}") from reason
