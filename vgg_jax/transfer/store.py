@@ -71,7 +71,7 @@ def read_descriptors(folder: Path, records: Sequence[int] | np.ndarray) -> np.nd
 
 
 def _parts(folder: Path) -> Iterator[Path]:
-    return folder.glob("[0-9]*.npz")
+    return (path for path in folder.glob("*.npz") if path.stem.isdecimal())
 
 
 def _read(folder: Path, name: str) -> Iterator[np.ndarray]:
