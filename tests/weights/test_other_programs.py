@@ -19,7 +19,7 @@ from vgg_jax.weights import load_weights
 from vgg_jax.weights.names import ONE, PAPER_MEAN
 
 FIXTURES = Path(__file__).parent / "fixtures"
-IMAGES = np.load(FIXTURES / "images.npy")  # [2, 64, 96, 3]
+IMAGES = np.load(FIXTURES / "images.npy")  # two photographs [2, 64, 96, 3]
 CAFFE = {"mean_rgb": PAPER_MEAN, "std_rgb": ONE}
 TORCH = {"mean_rgb": (123.675, 116.28, 103.53), "std_rgb": (58.395, 57.12, 57.375)}
 
