@@ -56,6 +56,7 @@ BACKEND_SWITCHES: dict[str, dict[str, dict[str, Any]]] = {
                 "LIBRARY_FUSION_TYPE_INDIVIDUAL_CONVOLUTION"
             }
         },
+        "convolutions by oneDNN": {"options": {"xla_cpu_experimental_onednn_custom_call": True}},
     },
     "gpu": {
         **{f"autotune level {level}": {"options": {"xla_gpu_autotune_level": level}} for level in (0, 2)},
