@@ -12,6 +12,7 @@ from jax import Array
 from vgg_jax.architectures import FC_CHANNELS, ConvLayer, blocks_of
 from vgg_jax.errors import InputError
 from vgg_jax.layers import LRN_CONVENTIONS, POOL_ROUNDINGS, local_response_norm, max_pool, pooled_size
+from vgg_jax.winograd import convolution
 
 DTYPES = ("float32", "bfloat16")
 STRIDE = 32  # five 2x2 pools
@@ -56,6 +57,7 @@ class VGG(nn.Module):
         example_index: Array | None = None,
         valid_size: Array | None = None,
         remat: bool = False,
+        winograd: bool = False,
     ) -> Array:
         """Logits [N, num_classes] of images [N, crop, crop, 3]; the dense form: scores [N, h, w, num_classes].
 
@@ -66,9 +68,11 @@ class VGG(nn.Module):
             back outside it after each layer, so that the scores inside are those of the unpadded image.
         remat: the backward pass computes the first block's activations again instead of keeping them: those of the
             others are gone when it comes to this block, whose own gradients need most, so keeping fewer gains nothing.
+        winograd: fewer multiplications in wide 3x3 convolutions, for CPUs: the same values to rounding, but no
+            forward-mode derivatives; see `vgg_jax.winograd`.
         """
         options: dict[str, Any] = {"train": train, "example_index": example_index, "valid_size": valid_size}
-        logits = self.activations(images, ("fc8",), **options, remat=remat)["fc8"]
+        logits = self.activations(images, ("fc8",), **options, remat=remat, winograd=winograd)["fc8"]
         return logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
 
     @nn.compact
@@ -81,6 +85,7 @@ class VGG(nn.Module):
         example_index: Array | None = None,
         valid_size: Array | None = None,
         remat: bool = False,
+        winograd: bool = False,
     ) -> dict[str, Array]:
         """Activations by layer, names as in `activation_names`, without computing or needing anything deeper.
 
@@ -99,7 +104,7 @@ class VGG(nn.Module):
         x = normalize(images, self.mean_rgb, self.std_rgb, self.dtype)
         x = x if valid_size is None else mask_outside(x, valid_size)
         for number, block in enumerate(blocks_of(self.arch), start=1):
-            convolve = functools.partial(VGG._block, block=block, tap=tap, valid_size=valid_size)
+            convolve = functools.partial(VGG._block, block=block, tap=tap, valid_size=valid_size, winograd=winograd)
             x = (nn.remat(convolve) if remat and number == 1 else convolve)(self, x)
             if len(tapped) == len(layers):
                 return tapped
@@ -123,11 +128,17 @@ class VGG(nn.Module):
         return tapped
 
     def _block(
-        self, x: Array, *, block: tuple[ConvLayer, ...], tap: Callable[[str, Array], bool], valid_size: Array | None
+        self,
+        x: Array,
+        *,
+        block: tuple[ConvLayer, ...],
+        tap: Callable[[str, Array], bool],
+        valid_size: Array | None,
+        winograd: bool,
     ) -> Array:
         """The convolutions of a block and its pool; it ends where ``tap`` has all that is asked for."""
         for layer in block:
-            x = self._conv(layer)(x)
+            x = self._conv(layer, winograd)(x)
             tap(f"{layer.name}/pre", x)
             x = nn.relu(x)
             if valid_size is not None and (layer is not block[-1] or self.pool_rounding == "ceil"):
@@ -138,7 +149,7 @@ class VGG(nn.Module):
                 x = local_response_norm(x, self.lrn)
         return max_pool(x, self.pool_rounding)
 
-    def _conv(self, layer: ConvLayer) -> nn.Conv:
+    def _conv(self, layer: ConvLayer, winograd: bool) -> nn.Conv:
         self._check_params(layer.name)
         return nn.Conv(
             scaled(layer.channels, self.width_multiplier),
@@ -147,6 +158,7 @@ class VGG(nn.Module):
             dtype=self.dtype,
             kernel_init=INITIALIZERS[self.initializer](self.initializer_std),
             name=layer.name,
+            conv_general_dilated=convolution if winograd else None,
         )
 
     def _fc(self, name: str, channels: int, window: int) -> nn.Module:

@@ -24,7 +24,7 @@ from jax import Array, lax
 from ours import DECAY, MOMENTUM, RATE
 from record import device, write_record
 
-from vgg_jax import VGG
+from vgg_jax import VGG, winograd
 from vgg_jax.architectures import FC_LAYERS, blocks_of
 from vgg_jax.compilation import training_options
 from vgg_jax.layers import local_response_norm, max_pool
@@ -90,8 +90,9 @@ def after_convolution(bias: Array, x: Array, *, lrn: bool, pool: bool, rounding:
 
 
 def convolution(kernel: Array, x: Array) -> Array:
-    """As the model's."""
-    return lax.conv_general_dilated(x, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
+    """As the training step's."""
+    convolve = winograd.convolution if winograd.pays() else lax.conv_general_dilated
+    return convolve(x, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
 
 
 def measured(part: Part, with_input: bool) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from absl import app, flags
 from jax import lax
 from record import write_record
 
-from vgg_jax import VGG
+from vgg_jax import VGG, winograd
 from vgg_jax.compilation import barrier_options, training_options
 from vgg_jax.training.state import init_params
 from vgg_jax.training.step import Objective, loss_sums, sum_over_parts
@@ -47,15 +47,14 @@ def compare(width: float, crop: int, batch_size: int, count: int) -> dict[str, A
     parts = jax.tree.map(lambda a: a.reshape(count, -1, *a.shape[1:]), batch)
     row: dict[str, Any] = {"width": width, "crop": crop, "batch": batch_size, "micro_batches": count}
     programs = {}
+    objective = Objective(model, winograd=winograd.pays())
     held = training_options() | barrier_options()
     sides = {"unrolled": (sum_over_parts, training_options()), "in_turn": (sum_over_parts, held)}
     sides |= {"scanned": (scanned, training_options())} if width <= WIDEST_SCANNED else {}
     for name, (add_up, options) in sides.items():
 
         def gradients(params: Any, parts: Any, add_up: Any = add_up) -> Any:
-            return add_up(
-                lambda part: jax.grad(lambda p: loss_sums(Objective(model), p, part, 0)[0])(params), parts, count
-            )
+            return add_up(lambda part: jax.grad(lambda p: loss_sums(objective, p, part, 0)[0])(params), parts, count)
 
         start = time.perf_counter()
         programs[name] = jax.jit(gradients, compiler_options=options).lower(params, parts).compile()

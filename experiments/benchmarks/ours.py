@@ -14,6 +14,7 @@ from interleave import Side
 from jax import Array, lax
 from peer_flax import DECAY, MOMENTUM, RATE
 
+from vgg_jax import winograd
 from vgg_jax.architectures import ConvLayer
 from vgg_jax.compilation import compiler_options, training_options
 from vgg_jax.eval import fc_to_conv
@@ -32,6 +33,7 @@ class Variant(NamedTuple):
     first_channels: int = 3  # what images and conv1_1's kernel are padded to with zeros, which changes no value
     reduce_window: bool = False  # XLA's pool and its select-and-scatter
     masked: bool = False  # of whole images: as if they had been padded
+    direct: bool = False  # convolutions of the training step without Winograd, which is for CPUs
     options: Mapping[str, Any] = {}  # compiler options beside our own
 
 
@@ -48,6 +50,7 @@ SWITCHES: dict[str, dict[str, Any]] = {
 _YNNPACK = "xla_cpu_experimental_ynn_fusion_type"
 BACKEND_SWITCHES: dict[str, dict[str, dict[str, Any]]] = {
     "cpu": {
+        "direct convolutions": {"direct": True},
         "8 micro-batches in turn": {"micro_batches": 8, "options": {"xla_disable_hlo_passes": "cse_barrier_expander"}},
         "no reductions by YNNPACK": {"options": {_YNNPACK: "LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT"}},
         "convolutions by YNNPACK": {
@@ -114,7 +117,7 @@ def train(model: VGG, images: np.ndarray, labels: np.ndarray, variant: Variant) 
     optimizer = sgd(RATE, MOMENTUM, DECAY)
     step = functools.partial(
         train_step,
-        objective=Objective(of_variant(model, variant)),
+        objective=Objective(of_variant(model, variant), winograd=winograd.pays() and not variant.direct),
         optimizer=optimizer,
         batch_size=len(images),
         micro_batches=min(variant.micro_batches, len(images)),

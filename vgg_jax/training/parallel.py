@@ -15,6 +15,7 @@ from jax.flatten_util import ravel_pytree
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
+from vgg_jax import winograd
 from vgg_jax.compilation import barrier_options, training_options
 from vgg_jax.errors import InputError
 from vgg_jax.model import VGG
@@ -114,6 +115,7 @@ def parallel_eval_step(model: VGG, mesh: Mesh, *, micro_batches: int = 8) -> Cal
     step = functools.partial(
         eval_step,
         model=model,
+        winograd=winograd.pays(),
         micro_batches=micro_batches // mesh.size,
         varying=_varying(mesh.axis_names),
         all_reduce=functools.partial(_ordered_all_reduce, mesh.axis_names),

@@ -9,7 +9,7 @@ import numpy as np
 from jax import Array
 from jax.sharding import Mesh
 
-from vgg_jax import optimizer
+from vgg_jax import optimizer, winograd
 from vgg_jax.compilation import barrier_options
 from vgg_jax.data.statistics import ColourStatistics
 from vgg_jax.model import VGG
@@ -74,7 +74,7 @@ def training_step(
     stage, train = config.stages[name], config.train
     colours = statistics and statistics.eigenvalues, statistics and statistics.eigenvectors
     return parallel.parallel_train_step(
-        Objective(model, *colours, stage.train_layers, train.remat),
+        Objective(model, *colours, stage.train_layers, train.remat, winograd.pays()),
         *(stage_optimizer(config, name), mesh),
         batch_size=train.batch_size,
         micro_batches=train.micro_batches,

@@ -18,10 +18,10 @@ Batch = dict[str, Array]  # "image" uint8 [N, crop, crop, 3], "label" int32 [N],
 
 
 class Objective(NamedTuple):
-    """What a step minimises: a model, its colour augmentation and the layers that learn.
+    """What a step minimises: a model, its colour augmentation and the layers that learn, and how it computes.
 
     eigenvalues [3] and eigenvectors [3, 3] of the training set's RGB in [0, 1], or None for no colour shift. remat:
-    less memory for 4% more operations (net D), see `VGG.__call__`; the values are the same.
+    less memory for 4% more operations (net D), winograd: less time on a CPU; see `VGG.__call__` for both.
     """
 
     model: VGG
@@ -29,6 +29,7 @@ class Objective(NamedTuple):
     eigenvectors: Any = None
     trained: str = "all"
     remat: bool = False
+    winograd: bool = False
 
 
 def loss_sums(objective: Objective, params: Params, batch: Batch, seed: Array | int) -> tuple[Array, dict[str, Array]]:
@@ -43,7 +44,8 @@ def loss_sums(objective: Objective, params: Params, batch: Batch, seed: Array | 
             jnp.asarray(a, jnp.float32) for a in (objective.eigenvalues, objective.eigenvectors)
         )
         images = colour_shift(images, colour_key, batch["index"], eigenvalues, eigenvectors)
-    options: dict[str, Any] = {"train": True, "example_index": batch["index"], "remat": objective.remat}
+    options: dict[str, Any] = {"train": True, "example_index": batch["index"]}
+    options |= {"remat": objective.remat, "winograd": objective.winograd}
     logits: Any = objective.model.apply({"params": params}, images, **options, rngs={"dropout": dropout_key})
     loss = cross_entropy(logits, batch["label"]).sum()
     sums = {f"top{k}_correct": top_k_correct(logits, batch["label"], k).sum().astype(jnp.float32) for k in (1, 5)}
@@ -146,6 +148,7 @@ def eval_step(
     batch: Batch,
     *,
     model: VGG,
+    winograd: bool = False,
     micro_batches: int = 1,
     varying: Callable[[Tree], Tree] = identity,
     all_reduce: Callable[[Tree], Tree] = identity,
@@ -160,7 +163,7 @@ def eval_step(
     def sums(micro_batch: Batch) -> dict[str, Array]:
         weights = micro_batch["mask"].astype(jnp.float32)
         labels = jnp.where(micro_batch["mask"], micro_batch["label"], 0)
-        logits: Any = model.apply({"params": params_here}, micro_batch["image"])
+        logits: Any = model.apply({"params": params_here}, micro_batch["image"], winograd=winograd)
         correct = {f"top{k}_correct": (top_k_correct(logits, labels, k) * weights).sum() for k in (1, 5)}
         loss = jnp.where(micro_batch["mask"], cross_entropy(logits, labels), 0.0).sum()
         return {"loss": loss.astype(jnp.float32), "count": weights.sum(), **correct}
