@@ -12,7 +12,7 @@ from jax import Array
 from vgg_jax.architectures import FC_CHANNELS, ConvLayer, blocks_of
 from vgg_jax.errors import InputError
 from vgg_jax.layers import LRN_CONVENTIONS, POOL_ROUNDINGS, local_response_norm, max_pool, pooled_size
-from vgg_jax.winograd import convolution
+from vgg_jax.winograd import convolution, suits
 
 DTYPES = ("float32", "bfloat16")
 STRIDE = 32  # five 2x2 pools
@@ -138,7 +138,7 @@ class VGG(nn.Module):
     ) -> Array:
         """The convolutions of a block and its pool; it ends where ``tap`` has all that is asked for."""
         for layer in block:
-            x = self._conv(layer, winograd)(x)
+            x = self._conv(layer, x, winograd)(x)
             tap(f"{layer.name}/pre", x)
             x = nn.relu(x)
             if valid_size is not None and (layer is not block[-1] or self.pool_rounding == "ceil"):
@@ -149,16 +149,17 @@ class VGG(nn.Module):
                 x = local_response_norm(x, self.lrn)
         return max_pool(x, self.pool_rounding)
 
-    def _conv(self, layer: ConvLayer, winograd: bool) -> nn.Conv:
+    def _conv(self, layer: ConvLayer, x: Array, winograd: bool) -> nn.Conv:
         self._check_params(layer.name)
+        window, channels = (layer.kernel, layer.kernel), scaled(layer.channels, self.width_multiplier)
         return nn.Conv(
-            scaled(layer.channels, self.width_multiplier),
-            (layer.kernel, layer.kernel),
+            channels,
+            window,
             padding="SAME",
             dtype=self.dtype,
             kernel_init=INITIALIZERS[self.initializer](self.initializer_std),
             name=layer.name,
-            conv_general_dilated=convolution if winograd else None,
+            conv_general_dilated=convolution if winograd and suits(x, (*window, x.shape[-1], channels)) else None,
         )
 
     def _fc(self, name: str, channels: int, window: int) -> nn.Module:

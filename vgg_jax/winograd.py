@@ -22,36 +22,40 @@ KERNEL: Matrix = ((1, 0, 0), (0.5, 0.5, 0.5), (0.5, -0.5, 0.5), (0, 0, 1))  # G
 OUTPUT: Matrix = ((1, 1, 1, 0), (0, 1, -1, -1))  # A^T
 
 # With fewer channels the transforms' memory traffic outweighs the products they save, with fewer tiles the kernel's.
+# Of a single tile the products would be multiplications, which the compiler may fuse with sums: other bits.
 _LEAST_CHANNELS, _CHANNELS = 128, 256  # of the narrower side, of the wider
 _LEAST_TILES = 32
+_MOST_BYTES = 2**29  # of a transformed map, four times the map's own size; beyond it memory is worth more than time
 
 
 def pays() -> bool:
     """Whether the default backend gains by it in programs that run for long: CPUs do.
 
-    The compilation takes some seconds more a program, too many for evaluation, which compiles one for each padded size.
+    The compilation takes some seconds more a program: too many for images of any size, with a program for each padded
+    size.
     """
     return jax.default_backend() == "cpu"
 
 
-def convolution(x: Array, kernel: Array, *args: Any, **kwargs: Any) -> Array:
-    """`lax.conv_general_dilated` for `flax.linen.Conv` of stride 1 with padding SAME; by Winograd where that is faster.
+def suits(x: Array, kernel_shape: Sequence[int]) -> bool:
+    """Whether it makes a convolution of x [N, H, W, C] with a kernel [h, w, C, F] faster.
 
-    x: [N, H, W, C], kernel: [h, w, C, F]. That is for 3x3 kernels of many channels in float32 on maps of some size.
+    That is for 3x3 kernels of many channels in float32 on maps of some size, but not so large that memory suffers.
     """
-    return convolve_3x3(x, kernel) if suits(x, kernel) else lax.conv_general_dilated(x, kernel, *args, **kwargs)
-
-
-def suits(x: Array, kernel: Array) -> bool:
-    """Whether a convolution is one that Winograd makes faster."""
-    narrower, wider = sorted(kernel.shape[2:])
+    narrower, wider = sorted(kernel_shape[2:])
     tiles = x.shape[0] * (-(-x.shape[1] // 2)) * (-(-x.shape[2] // 2))
     return (
-        kernel.shape[:2] == (3, 3)
-        and x.dtype == kernel.dtype == jnp.float32
+        tuple(kernel_shape[:2]) == (3, 3)
+        and x.dtype == jnp.float32
         and (narrower >= _LEAST_CHANNELS and wider >= _CHANNELS)
         and tiles >= _LEAST_TILES
+        and 16 * 4 * tiles * wider <= _MOST_BYTES
     )
+
+
+def convolution(x: Array, kernel: Array, *args: Any, **kwargs: Any) -> Array:
+    """`convolve_3x3` in the place of `lax.conv_general_dilated` in a `flax.linen.Conv` of stride 1, padding SAME."""
+    return convolve_3x3(x, kernel)
 
 
 @jax.custom_vjp

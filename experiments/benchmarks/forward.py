@@ -44,7 +44,7 @@ def sides(model: VGG, size: tuple[int, int], batch: int) -> dict[str, comparison
     """What is compared at a batch size."""
     images = np.random.default_rng(0).integers(0, 256, (batch, *size, 3), np.uint8)
     dense = DENSE.value is not None
-    variants = comparison.variants()
+    variants = {name: variant for name, variant in comparison.variants().items() if not variant.direct}
     if dense:
         variants[f"{comparison.OURS}, masked"] = variants[comparison.OURS]._replace(masked=True)
     ours = {name: partial(forward, model, images, variant, dense) for name, variant in variants.items()}

@@ -91,8 +91,9 @@ def after_convolution(bias: Array, x: Array, *, lrn: bool, pool: bool, rounding:
 
 def convolution(kernel: Array, x: Array) -> Array:
     """As the training step's."""
-    convolve = winograd.convolution if winograd.pays() else lax.conv_general_dilated
-    return convolve(x, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
+    if winograd.pays() and winograd.suits(x, kernel.shape):
+        return winograd.convolve_3x3(x, kernel)
+    return lax.conv_general_dilated(x, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
 
 
 def measured(part: Part, with_input: bool) -> dict[str, Any]:

@@ -76,9 +76,9 @@ class PaddedVGG(VGG):
 
     first_channels: int = 3
 
-    def _conv(self, layer: ConvLayer) -> nn.Conv:
+    def _conv(self, layer: ConvLayer, x: Array, winograd: bool) -> nn.Conv:
         if layer.name != "conv1_1":
-            return super()._conv(layer)
+            return super()._conv(layer, x, winograd)
         return nn.Conv(
             scaled(layer.channels, self.width_multiplier),
             (layer.kernel, layer.kernel),

@@ -38,8 +38,9 @@ Config = Any
 class StageEstimate(NamedTuple):
     """What is left of a stage: optimizer steps, and of each step its operations, memory a device and seconds.
 
-    measured: the compiled step was run; else the seconds are those of a matrix product of as many operations, and it
-    takes longer. total_seconds: of steps, validations and the dense evaluation at the end, without waiting for data.
+    measured: the compiled step was run; else the seconds are those of a matrix product of as many operations, which
+    are no more than a guess. total_seconds: of steps, validations and the dense evaluation at the end, without waiting
+    for data.
     """
 
     stage: str
@@ -143,24 +144,23 @@ def stages_table(model: VGG, stages: Sequence[StageEstimate], batch_size: int, a
     lines = [
         [
             *(stage.stage, f"{stage.steps}", f"{batch_size}", f"{stage.operations / 1e9:,.2f}"),
-            *(gigabytes(stage.memory.peak), _at_least(stage, f"{stage.seconds:.3g}")),
-            _at_least(stage, str(datetime.timedelta(seconds=round(stage.total_seconds)))),
+            *(gigabytes(stage.memory.peak), _in_words(stage, f"{stage.seconds:.3g}")),
+            _in_words(stage, str(datetime.timedelta(seconds=round(stage.total_seconds)))),
         ]
         for stage in stages
     ]
     parameters = sum(math.prod(a.shape) for a in jax.tree.leaves(params_shapes(model)))
     total = datetime.timedelta(seconds=round(sum(stage.total_seconds for stage in stages)))
-    about = "about" if all(stage.measured for stage in stages) else "at least"
     there = gigabytes(available) if available is not None else "not known"
     return (
         f"net {model.arch}: {parameters:,} parameters, {model.num_classes} classes; "
         f"{jax.device_count()} devices, each with {there} of memory\n\n{markdown_table(header, lines)}\n\n"
-        f"in all {about} {total}, if data arrive in time; a plateau may end a stage sooner"
+        f"in all about {total}, if data arrive in time; a plateau may end a stage sooner"
     )
 
 
-def _at_least(stage: StageEstimate, text: str) -> str:
-    return text if stage.measured else f"at least {text}"
+def _in_words(stage: StageEstimate, text: str) -> str:
+    return text if stage.measured else f"about {text}"
 
 
 def alternatives(config: Config) -> list[Config]:
