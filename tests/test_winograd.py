@@ -66,18 +66,19 @@ def test_float32_is_near_to_the_truth():
 @pytest.mark.parametrize(
     ("shape", "kernel", "dtype", "expected"),
     [
-        ((1, 56, 56, 256), (3, 3, 256, 256), "float32", True),
-        ((1, 56, 56, 128), (3, 3, 128, 256), "float32", True),
+        ((2, 56, 56, 256), (3, 3, 256, 256), "float32", True),
+        ((2, 56, 56, 128), (3, 3, 128, 256), "float32", True),
         ((8, 4, 4, 512), (3, 3, 512, 512), "float32", True),
         ((2, 7, 7, 512), (3, 3, 512, 512), "float32", True),  # 4x4 tiles each
         ((7, 4, 4, 512), (3, 3, 512, 512), "float32", False),  # few tiles
+        ((1, 56, 56, 256), (3, 3, 256, 256), "float32", False),  # one image
         ((32, 56, 56, 256), (3, 3, 256, 256), "float32", True),
         ((64, 56, 56, 256), (3, 3, 256, 256), "float32", False),  # much memory
-        ((1, 112, 112, 128), (3, 3, 128, 128), "float32", False),  # few channels
-        ((1, 224, 224, 3), (3, 3, 3, 512), "float32", False),
-        ((1, 56, 56, 256), (1, 1, 256, 256), "float32", False),  # net C
-        ((1, 56, 56, 256), (5, 5, 256, 256), "float32", False),  # B's 5x5 twin
-        ((1, 56, 56, 256), (3, 3, 256, 256), "bfloat16", False),
+        ((2, 112, 112, 128), (3, 3, 128, 128), "float32", False),  # few channels
+        ((2, 224, 224, 3), (3, 3, 3, 512), "float32", False),
+        ((2, 56, 56, 256), (1, 1, 256, 256), "float32", False),  # net C
+        ((2, 56, 56, 256), (5, 5, 256, 256), "float32", False),  # B's 5x5 twin
+        ((2, 56, 56, 256), (3, 3, 256, 256), "bfloat16", False),
     ],
 )
 def test_which_convolutions_it_takes(shape, kernel, dtype, expected):
@@ -126,18 +127,18 @@ def test_nan_reaches_all_that_the_direct_convolution_would_spoil():
 
 @pytest.mark.usefixtures("full_optimization")
 def test_training_has_the_same_bits_on_any_number_of_devices(everywhere, monkeypatch):
-    """Parts of one image; of a single tile products would be multiplications, which sums over the parts take in."""
+    """Of a single tile products would be multiplications, which sums over the parts take in."""
     monkeypatch.setattr(winograd, "_LEAST_TILES", 16)
     model = VGG(arch="A", num_classes=4, width_multiplier=0.05, crop_size=32)
     start = jax.tree.map(np.asarray, init_params(model, 0))
     rng = np.random.default_rng(4)
-    batch = {"image": rng.integers(0, 256, (2, 32, 32, 3), np.uint8), "label": np.arange(2, dtype=np.int32)}
-    batch["index"] = np.arange(2, dtype=np.int32)
+    batch = {"image": rng.integers(0, 256, (4, 32, 32, 3), np.uint8), "label": np.arange(4, dtype=np.int32)}
+    batch["index"] = np.arange(4, dtype=np.int32)
 
     def trained(devices, winograd):
         mesh = Mesh(np.array(jax.devices()[:devices]), ("data",))
         objective = Objective(model, winograd=winograd)
-        step = parallel_train_step(objective, sgd(1e-2), mesh, batch_size=2, micro_batches=2)
+        step = parallel_train_step(objective, sgd(1e-2), mesh, batch_size=4, micro_batches=2)
         state = replicate(init_state(start, sgd(1e-2)), mesh)
         for seed in range(10):
             state, _ = step(state, shard_batch(batch, mesh), seed)

@@ -25,6 +25,7 @@ OUTPUT: Matrix = ((1, 1, 1, 0), (0, 1, -1, -1))  # A^T
 # Of a single tile the products would be multiplications, which the compiler may fuse with sums: other bits.
 _LEAST_CHANNELS, _CHANNELS = 128, 256  # of the narrower side, of the wider
 _LEAST_TILES = 32
+_LEAST_IMAGES = 2  # a step of many parts of one image is short beside the start of its large program
 _MOST_BYTES = 2**29  # of a transformed map, four times the map's own size; beyond it memory is worth more than time
 
 
@@ -40,7 +41,8 @@ def pays() -> bool:
 def suits(x: Array, kernel_shape: Sequence[int]) -> bool:
     """Whether it makes a convolution of x [N, H, W, C] with a kernel [h, w, C, F] faster.
 
-    That is for 3x3 kernels of many channels in float32 on maps of some size, but not so large that memory suffers.
+    That is for 3x3 kernels of many channels in float32 on maps of some size, but not so large that memory suffers; of
+    several images, see _LEAST_IMAGES.
     """
     narrower, wider = sorted(kernel_shape[2:])
     tiles = x.shape[0] * (-(-x.shape[1] // 2)) * (-(-x.shape[2] // 2))
@@ -48,6 +50,7 @@ def suits(x: Array, kernel_shape: Sequence[int]) -> bool:
         tuple(kernel_shape[:2]) == (3, 3)
         and x.dtype == jnp.float32
         and (narrower >= _LEAST_CHANNELS and wider >= _CHANNELS)
+        and x.shape[0] >= _LEAST_IMAGES
         and tiles >= _LEAST_TILES
         and 16 * 4 * tiles * wider <= _MOST_BYTES
     )
