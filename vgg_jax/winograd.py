@@ -73,8 +73,7 @@ def convolve_3x3(x: Array, kernel: Array) -> Array:
 def _convolved(x: Array, kernel: Grid, contracted: int) -> Array:
     """Convolution with a 3x3 grid of matrices, whose axis ``contracted`` is x's channels."""
     tiles, kernels = transformed(INPUT, _input_tiles(x)), transformed(KERNEL, kernel)
-    axes = (((1,), (contracted,)), ((), ()))
-    products = [[lax.dot_general(*pair, axes) for pair in zip(*rows)] for rows in zip(tiles, kernels)]
+    products = _products(tiles, kernels, (1, contracted))
     count, height, width, _ = x.shape
     outputs = transformed(OUTPUT, products)  # of each tile its 2x2 pixels
     by_row = [jnp.stack([a.reshape(count, -(-height // 2), -(-width // 2), a.shape[1]) for a in r], 3) for r in outputs]
@@ -92,9 +91,7 @@ def _backward(residuals: tuple[Array, Array], gradient: Array) -> tuple[Array, A
     turned = [[kernel[2 - i, 2 - j] for j in range(3)] for i in range(3)]
     of_input = _convolved(gradient, turned, contracted=1)
     tiles, cotangents = transformed(INPUT, _input_tiles(x)), transformed(_transpose(OUTPUT), _output_tiles(gradient))
-    axes = (((0,), (0,)), ((), ()))
-    products = [[lax.dot_general(*pair, axes) for pair in zip(*rows)] for rows in zip(tiles, cotangents)]
-    of_kernel = transformed(_transpose(KERNEL), products)
+    of_kernel = transformed(_transpose(KERNEL), _products(tiles, cotangents, (0, 0)))
     return of_input, jnp.stack([jnp.stack(row) for row in of_kernel])
 
 
@@ -109,6 +106,12 @@ def transformed(matrix: Matrix, grid: Grid) -> Grid:
 
 def _combinations(matrix: Matrix, arrays: Sequence[Array]) -> list[Array]:
     return [functools.reduce(operator.add, [c * a for c, a in zip(row, arrays) if c]) for row in matrix]
+
+
+def _products(left: Grid, right: Grid, contracted: tuple[int, int]) -> Grid:
+    """Products of the matrices at the same place of two grids, over an axis of each."""
+    axes = (((contracted[0],), (contracted[1],)), ((), ()))
+    return [[lax.dot_general(*pair, axes) for pair in zip(*rows)] for rows in zip(left, right)]
 
 
 def _transpose(matrix: Matrix) -> Matrix:
