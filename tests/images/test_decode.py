@@ -102,6 +102,37 @@ def test_exif_orientation(format, orientation):
     np.testing.assert_array_equal(decoded(encode(PIXELS, format, exif=exif)), UPRIGHT[orientation](pixels))
 
 
+BETWEEN = {
+    "nothing": b"",
+    "a comment": b"\xff\xfe\x00\x06text",
+    "what looks like pixels in a profile": b"\xff\xe2\x00\x06\xff\xda\xff\xda",
+    "a byte to fill": b"\xff",
+    "a marker without a length": b"\xff\xd0",
+}
+
+
+@pytest.mark.parametrize("between", BETWEEN)
+@pytest.mark.parametrize("kind", ["Exif", "XMP"])
+def test_an_orientation_of_a_jpeg_is_found_behind_other_segments(kind, between):
+    metadata = b'http://ns.adobe.com/xap/1.0/\0<x xmlns:tiff="t" tiff:Orientation="6"/>'
+    if kind == "Exif":
+        exif = Image.Exif()
+        exif[0x0112] = 6
+        metadata = exif.tobytes()
+    data = encode(PIXELS, "JPEG")
+    segment = b"\xff\xe1" + (2 + len(metadata)).to_bytes(2, "big") + metadata
+    turned = data[:2] + BETWEEN[between] + segment + data[2:]
+    np.testing.assert_array_equal(decode_rgb(turned), np.rot90(decode_rgb(data), -1))
+    assert image_size(turned) == (7, 5)
+
+
+def test_mpo_of_several_pictures_gives_the_first():
+    first, second = (Image.fromarray(pixels) for pixels in (SMOOTH, SMOOTH[::-1]))
+    data = encode(first, "MPO", save_all=True, append_images=[second])
+    assert Image.open(io.BytesIO(data)).format == "MPO"
+    np.testing.assert_array_equal(decoded(data), np.asarray(Image.open(io.BytesIO(data)).convert("RGB")))
+
+
 def test_gif_gives_its_first_frame():
     frames = [Image.new("P", (4, 3), colour) for colour in (0, 1)]
     for frame in frames:
@@ -280,7 +311,7 @@ def test_libjpeg_turbo_alone_gives_the_bits_of_pil_on_photographs(real_data):
     for path in sorted([*(real_data / "imagenet_sample").iterdir(), *(real_data / "caltech101/cougar_body").iterdir()]):
         encoded = open_image(path.read_bytes(), path.name)
         pixels = encoded.decode_jpeg()
-        assert pixels is not None or encoded.orientation != 1
+        assert pixels is not None or not encoded.ordinary
         if pixels is not None:
             np.testing.assert_array_equal(pixels, pil(path.read_bytes()), err_msg=path.name)
 
@@ -309,7 +340,6 @@ def test_what_is_no_ordinary_jpeg_is_left_to_pil(name):
 
 def test_a_size_that_libjpeg_reads_otherwise_is_left_to_pil():
     """The memory is that of the header that was checked."""
-    ordinary = open_image(encode(SMOOTH, "JPEG"))
-    small = encode(SMOOTH[:8, :8], "JPEG")
-    assert decode.EncodedImage(ordinary.data, "x", open_image(small).header, 1).decode_jpeg() is None
-    assert decode.EncodedImage(small, "x", ordinary.header, 1).decode_jpeg() is None
+    data, small = encode(SMOOTH, "JPEG"), encode(SMOOTH[:8, :8], "JPEG")
+    assert decode.EncodedImage(data, "x", (8, 8), ordinary=True).decode_jpeg() is None
+    assert decode.EncodedImage(small, "x", SMOOTH.shape[:2], ordinary=True).decode_jpeg() is None
