@@ -60,6 +60,7 @@ def write_record(
         "rows": list(rows),
         "ratios": dict(ratios),
     }
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
     Path(path).write_text(json.dumps(record, indent=1) + "\n")
     with Path(path).with_name("history.jsonl").open("a") as history:
         history.write(json.dumps({"benchmark": Path(sys.argv[0]).stem, **record}) + "\n")

@@ -8,6 +8,7 @@ import time
 
 import numpy as np
 import pytest
+import simplejpeg
 from odd_images import BAD, BOMBS, GOOD, SMOOTH, encode, png_header
 from PIL import Image, ImageFile
 
@@ -305,6 +306,35 @@ def test_libjpeg_turbo_alone_gives_the_bits_of_pil(how, size):
     pixels = np.asarray(Image.fromarray(SMOOTH).resize(size[::-1]))
     for data in (encode(pixels, "JPEG", **ORDINARY[how]), encode(pixels[..., 1], "JPEG", **ORDINARY[how])):
         np.testing.assert_array_equal(open_image(data).decode_jpeg(), pil(data))
+
+
+@pytest.mark.parametrize("sampling", ["444", "422", "440", "420", "411", "441"])
+def test_every_sampling(sampling):
+    """441, for which simplejpeg has no name, is 411 turned by hand: another frame around as many blocks."""
+    pixels = np.ascontiguousarray(SMOOTH[:32, :32])
+    data = simplejpeg.encode_jpeg(pixels, colorsubsampling="411" if sampling == "441" else sampling)
+    if sampling == "441":
+        frame = data.index(b"\xff\xc0")
+        size, factors = data[frame + 5 : frame + 9], frame + 11
+        data = data[: frame + 5] + size[2:] + size[:2] + data[frame + 9 : factors] + b"\x14" + data[factors + 1 :]
+    np.testing.assert_array_equal(decode_rgb(data), pil(data))
+    np.testing.assert_array_equal(open_image(data).decode_jpeg(), pil(data))
+
+
+# Segments that PIL refuses and libjpeg does not.
+CUT_SEGMENTS = {
+    "JFIF": b"\xff\xe0\x00\x06JFIF",
+    "Adobe": b"\xff\xee\x00\x08Adobe\x00",
+    "a colour profile": b"\xff\xe2\x00\x0fICC_PROFILE\0\x01",
+    "Photoshop's": b"\xff\xed\x00\x16Photoshop 3.0\0" + b"8BIM\x04\x04",
+}
+
+
+@pytest.mark.parametrize("segment", CUT_SEGMENTS)
+def test_a_jpeg_whose_header_pil_refuses_is_refused(segment):
+    data = encode(SMOOTH, "JPEG")
+    with pytest.raises(InputError, match="not a readable image"):
+        open_image(data[:2] + CUT_SEGMENTS[segment] + data[2:])
 
 
 def test_libjpeg_turbo_alone_gives_the_bits_of_pil_on_photographs(real_data):

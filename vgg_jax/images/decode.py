@@ -22,10 +22,13 @@ _CONVERTED = {
     **{"1": "one bit", "L": "grey", "I;16": "grey", "LA": "grey with alpha"},
     **{"P": "palette", "PA": "palette", "RGBA": "alpha", "CMYK": "CMYK"},
 }
-# Of a JPEG: frames, tables, comments, APP0 and APP2 to APP15. Not APP1, which may hold an orientation (Exif, XMP).
-_PLAIN_SEGMENTS = frozenset(
-    bytes((0xFF, kind)) for kind in (*range(0xC0, 0xD0), 0xDB, 0xDD, 0xE0, *range(0xE2, 0xF0), 0xFE)
-)
+# Segments of a JPEG that do not turn it, as APP1 may (Exif, XMP), and their least lengths in bytes. PIL refuses some of
+# the shorter ones and of the others.
+_PLAIN_SEGMENTS = {
+    **{b"\xff\xc0": 8, b"\xff\xc2": 8},  # baseline and progressive frames
+    **{b"\xff\xc4": 2, b"\xff\xdb": 2, b"\xff\xdd": 2, b"\xff\xfe": 2},  # tables, restart interval, comment
+    **{b"\xff\xe0": 16, b"\xff\xe2": 16, b"\xff\xee": 14},  # JFIF, colour profile, Adobe
+}
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -135,7 +138,7 @@ def _is_animated(image: Image.Image) -> bool:
 def _plain_jpeg_size(data: bytes) -> tuple[int, int] | None:
     """(height, width) of a JPEG, grey or RGB, which nothing before its pixels may turn, by libjpeg-turbo; else None.
 
-    For such files PIL reads the same from the header, in more than twice the time.
+    Of such files PIL reads the same from the header, in more than twice the time.
     """
     if not _is_plain_jpeg(data):
         return None
@@ -143,16 +146,19 @@ def _plain_jpeg_size(data: bytes) -> tuple[int, int] | None:
 
     try:
         height, width, colours, _ = simplejpeg.decode_jpeg_header(data)
-    except ValueError:
+    except Exception:  # a fault; KeyError for 4:4:1, which the binding has no name for
         return None
     return (height, width) if colours in ("Gray", "YCbCr", "RGB") and height * width <= MAX_PIXELS else None
 
 
 def _is_plain_jpeg(data: bytes) -> bool:
-    """Whether plain segments lead up to the pixels (SOS)."""
+    """Whether plain segments alone lead up to the pixels (SOS)."""
     place = 2
-    while data[place : place + 2] in _PLAIN_SEGMENTS:
-        place += 2 + int.from_bytes(data[place + 2 : place + 4], "big")
+    while least := _PLAIN_SEGMENTS.get(data[place : place + 2]):
+        length = int.from_bytes(data[place + 2 : place + 4], "big")
+        if length < least:
+            return False
+        place += 2 + length
     return data[:2] == b"\xff\xd8" and data[place : place + 2] == b"\xff\xda"
 
 
